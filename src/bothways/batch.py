@@ -1,0 +1,127 @@
+"""What flows on the arrows: encoded texts, packed batches of them, and training targets.
+
+There is no padding in this project. The sequences of a batch lie end to end on one axis of tokens:
+
+    texts            [CLS] a film [SEP]      [CLS] 好 [SEP]
+    token_ids        101 1037 2143 102       101 1962 102          (tokens,)
+    segment_ids        0    0    0   0         0    0   0          (tokens,)
+    positions          0    1    2   3         0    1   2          (tokens,)
+    sequence_starts    0                       4             7     (sequences + 1,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One text, or one pair of texts, as the encoder reads it, special tokens included."""
+
+    token_ids: np.ndarray
+    """(tokens,) int32: entries of the vocabulary."""
+    segment_ids: np.ndarray
+    """(tokens,) int8: 0 for the first text, 1 for the second."""
+    dropped: int = 0
+    """How many tokens did not fit into the length asked for."""
+    offsets: np.ndarray | None = None
+    """(tokens, 2) int32: where each token starts and ends, in characters of its own text; (0, 0) for special tokens."""
+    words: np.ndarray | None = None
+    """(tokens,) int32: the word of its own text that each token is a piece of; -1 for special tokens."""
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def first_pieces(self) -> np.ndarray:
+        """(words,) int64: the tokens of the first text that begin a word; a word cut into pieces speaks by its first."""
+        assert self.words is not None, "encode with_offsets to know the words"
+        begins = (self.words >= 0) & (self.segment_ids == 0)
+        begins[1:] &= self.words[1:] != self.words[:-1]
+        return np.flatnonzero(begins)
+
+
+class Run(NamedTuple):
+    """Neighbouring sequences of equal length: a rectangle within the packed batch, which attention computes at once."""
+
+    sequences: int
+    length: int
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Sequences laid end to end; see the picture at the top of this file."""
+
+    token_ids: Tensor
+    """(tokens,) int64."""
+    segment_ids: Tensor
+    """(tokens,) int64."""
+    positions: Tensor
+    """(tokens,) int64: 0, 1, 2, … within each sequence."""
+    sequence_starts: Tensor
+    """(sequences + 1,) int64: where each sequence starts; the last entry is the number of tokens."""
+    lengths: tuple[int, ...]
+    """The tokens of each sequence, known to Python so that nobody has to ask the device."""
+    masked_positions: Tensor | None = None
+    """(masked,) int64: the tokens that a masked-word output layer reads; None: all of them."""
+
+    @classmethod
+    def pack(cls, encodings: Sequence[Encoding]) -> PackedBatch:
+        """Lay `encodings` end to end in the order given; neighbours of equal length are the fastest."""
+        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        starts = np.concatenate(([0], np.cumsum(lengths)))
+        positions = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+        return cls(
+            token_ids=torch.from_numpy(np.concatenate([e.token_ids for e in encodings]).astype(np.int64)),
+            segment_ids=torch.from_numpy(np.concatenate([e.segment_ids for e in encodings]).astype(np.int64)),
+            positions=torch.from_numpy(positions),
+            sequence_starts=torch.from_numpy(starts),
+            lengths=tuple(lengths.tolist()),
+        )
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The batch cut into rectangles, in order."""
+        return tuple(Run(sum(1 for _ in group), length) for length, group in groupby(self.lengths))
+
+    @cached_property
+    def sequence_of_token(self) -> Tensor:
+        """(tokens,) int64: the sequence that each token belongs to."""
+        lengths = self.sequence_starts.diff()
+        return torch.repeat_interleave(lengths, output_size=sum(self.lengths))
+
+    def to(self, device: torch.device | str) -> PackedBatch:
+        """The same batch on another device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return PackedBatch(
+            token_ids=move(self.token_ids),
+            segment_ids=move(self.segment_ids),
+            positions=move(self.positions),
+            sequence_starts=move(self.sequence_starts),
+            lengths=self.lengths,
+            masked_positions=None if self.masked_positions is None else move(self.masked_positions),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """A packed batch and what each output layer ought to say about it."""
+
+    inputs: PackedBatch
+    targets: Mapping[str, Tensor]
+    """By the name of the output layer; shapes as in `model.outputs`."""
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """The same batch on another device."""
+        return TrainingBatch(self.inputs.to(device), {name: t.to(device) for name, t in self.targets.items()})

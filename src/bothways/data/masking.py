@@ -1,0 +1,50 @@
+"""Hiding words for masked-word prediction (arXiv 1810.04805, section 3.1, task 1; whole words: arXiv 1906.08101)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bothways.tokenizer import SPECIAL_TOKENS, Tokenizer
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Tokens with some of them hidden."""
+
+    token_ids: np.ndarray
+    """(tokens,) int64: what the model sees."""
+    positions: np.ndarray
+    """(masked,) int64: where it has to guess."""
+    targets: np.ndarray
+    """(masked,) int64: what stood there."""
+
+
+class Masking:
+    """Chooses words by chance; of the chosen tokens 80 % become [MASK], 10 % a random token, 10 % stay."""
+
+    def __init__(self, tokenizer: Tokenizer, *, rate: float = 0.15, whole_words: bool = True) -> None:
+        """`rate`: share of words to choose. `whole_words`: the pieces of a word are chosen together."""
+        self.rate, self.mask_id = rate, tokenizer.mask_id
+        self.continues = tokenizer.continues_word() if whole_words else np.zeros(tokenizer.vocab_size, bool)
+        spelled = tokenizer.tokens(range(tokenizer.vocab_size))
+        self.special = np.isin(spelled, SPECIAL_TOKENS)
+        self.ordinary = np.flatnonzero(~self.special)
+
+    def __call__(self, token_ids: np.ndarray, random: np.random.Generator) -> Masked:
+        """Hide words in packed sequences. Special tokens are never chosen. (tokens,) int64 → `Masked`."""
+        # A token continues the word before it only if that is no special token.
+        begins = ~self.continues[token_ids]
+        begins[1:] |= self.special[token_ids[:-1]]
+        begins[:1] = True
+        word = np.cumsum(begins) - 1
+        chosen = (random.random(word[-1] + 1) < self.rate)[word] & ~self.special[token_ids]
+        positions = np.flatnonzero(chosen)
+        targets = token_ids[positions]
+        fate = random.random(len(positions))
+        hidden = token_ids.copy()
+        hidden[positions[fate < 0.8]] = self.mask_id
+        replaced = positions[fate >= 0.9]
+        hidden[replaced] = random.choice(self.ordinary, len(replaced))
+        return Masked(hidden, positions, targets)

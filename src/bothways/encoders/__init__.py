@@ -1,0 +1,44 @@
+"""Where an encoder's name leads: a directory, an encoder shipped in this folder, or a model hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bothways.errors import InputError
+
+WANTED = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md"]
+"""The files of a hub model that are of use; never a pickle."""
+
+
+def locate(name: str | os.PathLike) -> Path:
+    """A directory, a shipped encoder's name or a hub id such as `bert-base-chinese` → a local directory.
+
+    Raises InputError if there is no such place or the hub cannot be reached.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return path
+    shipped = Path(__file__).parent / str(name)
+    if "/" not in str(name) and (shipped / "config.json").is_file():
+        return shipped
+    if path.is_absolute() or str(name).startswith(".") or str(name).count("/") > 1:
+        raise InputError(f"{name}: there is no such directory; name one that holds a model.")
+    return fetch(str(name))
+
+
+def fetch(hub_id: str) -> Path:
+    """Download a model from the Hugging Face hub, or find it in the local cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=WANTED))
+    except HFValidationError:
+        raise InputError(f"{hub_id!r} is neither a directory nor a hub name such as bert-base-chinese.") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{hub_id}: there is no such directory, and the hub did not deliver a model of that name ({reason}); "
+            f"check the name and the network, or name a directory."
+        ) from None

@@ -1,0 +1,226 @@
+"""The recipe: a table + your output layers → a trained classifier, judged on rows it has not seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bothways.batch import Encoding, PackedBatch, TrainingBatch
+from bothways.data.batching import by_length, shuffled
+from bothways.data.tables import Columns, Table, learn_outputs, read_table, split_off, targets_of
+from bothways.encoders import locate
+from bothways.errors import InputError
+from bothways.evaluation.metrics import evaluate
+from bothways.formats.hugging_face import load_model, save_model
+from bothways.inference.engine import Engine
+from bothways.model.bert import Bert
+from bothways.model.config import OutputConfig
+from bothways.model.outputs import UNLABELLED
+from bothways.storage import refuse_existing
+from bothways.tokenizer import Tokenizer
+from bothways.training.loop import TrainingConfig, TrainingLog, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningConfig(TrainingConfig):
+    """How a classifier is trained."""
+
+    learning_rate: float = 0.0
+    """Peak of the learning rate; 0: chosen by the encoder's width (wide encoders want small steps)."""
+    epochs: int = 3
+    """How often every row is seen."""
+    batch_size: int = 32
+    """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
+    max_length: int = 0
+    """Texts are cut at this many tokens (and that is reported); 0: at the encoder's longest."""
+    held_out: float = 0.1
+    """Without a dev table, this share of the training rows (2,000 at most) is kept aside to judge the result."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A trained classifier and what was learned about it."""
+
+    bert: Bert
+    tokenizer: Tokenizer
+    log: TrainingLog
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class Examples:
+    """Encoded texts with their targets, handed out in shuffled batches of like length."""
+
+    def __init__(
+        self,
+        encodings: Sequence[Encoding],
+        targets: dict[str, list[Any]],
+        outputs: Sequence[OutputConfig],
+        config: FinetuningConfig,
+    ) -> None:
+        self.encodings, self.targets, self.outputs, self.config = encodings, targets, outputs, config
+        lengths = np.array([len(encoding) for encoding in encodings])
+        self.lengths = lengths
+        # A text may be longer than the mean batch, so the budget is never below the longest.
+        budget = max(int(lengths.mean() * config.batch_size), int(lengths.max()))
+        self.plan = [
+            batch for epoch in range(config.epochs) for batch in shuffled(lengths, budget, seed=config.seed, epoch=epoch)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def update(self, step: int) -> list[TrainingBatch]:
+        """The micro-batches of update `step`."""
+        rows = self.plan[step]
+        return [
+            self.batch(rows[part]) for part in by_length(self.lengths[rows], self.config.micro_batch_tokens)
+        ]
+
+    def batch(self, rows: np.ndarray) -> TrainingBatch:
+        """Some rows, packed, with their targets."""
+        encodings = [self.encodings[i] for i in rows]
+        targets = {
+            output.name: target_tensor(output, [self.targets[output.name][i] for i in rows], encodings)
+            for output in self.outputs
+        }
+        return TrainingBatch(PackedBatch.pack(encodings), targets)
+
+
+def target_tensor(output: OutputConfig, targets: Sequence[Any], encodings: Sequence[Encoding]) -> torch.Tensor:
+    """The targets of some rows in the shape that the output layer's loss wants (table in `model.outputs`)."""
+    if output.kind == "tags":
+        return torch.from_numpy(
+            np.concatenate([spread(t, encoding) for t, encoding in zip(targets, encodings, strict=True)])
+        )
+    return torch.from_numpy(np.array(targets, np.int64 if output.kind == "single" else np.float32))
+
+
+def spread(tags: np.ndarray | None, encoding: Encoding) -> np.ndarray:
+    """Tags of words → targets of tokens: each word's tag on its first piece. (words,) → (tokens,) int64."""
+    targets = np.full(len(encoding), UNLABELLED, np.int64)
+    if tags is not None:
+        pieces = encoding.first_pieces
+        targets[pieces] = tags[encoding.words[pieces]]
+    return targets
+
+
+def default_learning_rate(hidden_size: int) -> float:
+    """A peak that suits the width; measured in docs/decisions.md."""
+    return min(3e-4, 2e-5 * (768 / hidden_size) ** 2)
+
+
+def fit(
+    bert: Bert,
+    tokenizer: Tokenizer,
+    table: Table,
+    config: FinetuningConfig | None = None,
+    *,
+    outputs: Sequence[OutputConfig] | None = None,
+    quiet: bool = False,
+) -> TrainingLog:
+    """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
+    config = config or FinetuningConfig()
+    outputs = tuple(outputs or learn_outputs(table))
+    pair = table.columns.text_pair
+    bert.config = replace(
+        bert.config,
+        max_length=config.max_length or bert.config.max_length,
+        text_columns=(table.columns.text,) if table.pairs is None else (table.columns.text, pair or "text_pair"),
+    )
+    torch.manual_seed(config.seed)
+    bert.attach(*outputs)
+    encodings = tokenizer.encode_batch(
+        table.texts, table.pairs, max_length=bert.config.longest, with_offsets=table.columns.words_are_cut
+    )
+    targets = {output.name: targets_of(table, output) for output in outputs}
+    config = replace(
+        config, learning_rate=config.learning_rate or default_learning_rate(bert.config.encoder.hidden_size)
+    )
+    return train(bert, Examples(encodings, targets, outputs, config), config, name="fine-tuning", quiet=quiet)
+
+
+def finetune(
+    train_file: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    encoder: str | os.PathLike,
+    dev_file: str | os.PathLike | None = None,
+    columns: Columns | None = None,
+    config: FinetuningConfig | None = None,
+    overwrite: bool = False,
+) -> Finetuned:
+    """Train a classifier from a table and write it, with `metrics.json`, to the directory `out`.
+
+    Raises InputError for anything the user must mend, before the training starts wherever it can be known then.
+    """
+    config = config or FinetuningConfig()
+    refuse_existing(out, overwrite)
+    table = read_table(train_file, columns or Columns())
+    outputs = learn_outputs(table)
+    if dev_file is not None:
+        judged = read_table(dev_file, table.columns)
+    else:
+        table, judged = split_off(table, config.held_out, at_most=2000, seed=config.seed)
+    for output in outputs:
+        targets_of(judged, output)  # a label that training has not seen is said now, not after an hour
+    bert, tokenizer, report = load_model(locate(encoder))
+    print(report, file=sys.stderr)
+    log = fit(bert, tokenizer, table, config, outputs=outputs)
+    metrics = evaluate(Engine(bert, tokenizer), judged) if len(judged) else {"examples": 0, "outputs": {}}
+    metrics["judged_on"] = (
+        os.fspath(dev_file) if dev_file is not None else f"{len(judged)} rows kept aside from {train_file}"
+    )
+    metrics["training"] = {
+        "examples": len(table),
+        "updates": log.updates,
+        "tokens": log.tokens,
+        "seconds": round(log.seconds, 2),
+        "losses": {name: round(entries[-1][1], 4) for name, entries in log.losses.items()},
+        "settings": asdict(config),
+    }
+    save_model(
+        out,
+        bert,
+        tokenizer,
+        card=card(bert, metrics, Path(encoder).name),
+        extra_files={"metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"},
+        overwrite=overwrite,
+    )
+    return Finetuned(bert, tokenizer, log, metrics)
+
+
+def card(bert: Bert, metrics: dict[str, Any], encoder: str) -> str:
+    """The model card: what it decides, from which encoder, and how good it was on rows it had not seen."""
+    lines = [
+        "---",
+        "library_name: bothways",
+        "pipeline_tag: text-classification",
+        "---",
+        "",
+        f"# A classifier on {encoder}",
+        "",
+        f"Trained on {metrics['training']['examples']:,} rows; judged on {metrics['examples']:,} "
+        f"({metrics['judged_on']}).",
+        "",
+        "| output | kind | labels | figures |",
+        "|---|---|---|---|",
+    ]
+    for output in bert.config.outputs:
+        judged = metrics["outputs"].get(output.name, {})
+        said = ", ".join(f"{name} {value:.4g}" for name, value in judged.items() if isinstance(value, float))
+        lines.append(f"| {output.name} | {output.kind} | {len(output.labels) or '–'} | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+def require_outputs(bert: Bert, directory: str | os.PathLike) -> None:
+    """Raise InputError if a model has no output layer that classifies."""
+    if all(output.kind in ("masked_word", "next_sentence") for output in bert.config.outputs):
+        raise InputError(f"{directory}: this encoder has no output layer that classifies; fine-tune it first.")

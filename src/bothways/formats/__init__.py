@@ -1,0 +1,1 @@
+"""File formats of others; their names stay in here, as data tables."""

@@ -1,0 +1,109 @@
+"""The fast way forward: texts in any order and number → probabilities of every output layer, in the order given."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bothways.batch import Encoding, PackedBatch
+from bothways.data.batching import by_length
+from bothways.memory import keep_freed_memory
+from bothways.model.bert import Bert
+from bothways.tokenizer import Text, Tokenizer
+from bothways.training.precision import Precision, default_device, resolve
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says about a window of texts."""
+
+    probabilities: dict[str, np.ndarray | list[np.ndarray]]
+    """By output: (texts, width) float32; for tags one (words, labels) array a text, NaN for words without a token."""
+    tokens: np.ndarray
+    """(texts,) int64: tokens read."""
+    dropped: np.ndarray
+    """(texts,) int64: tokens that did not fit."""
+
+
+class Engine:
+    """A model made ready for use. Threads may share it: nothing in it changes after construction."""
+
+    def __init__(
+        self,
+        bert: Bert,
+        tokenizer: Tokenizer,
+        *,
+        precision: Precision = "auto",
+        device: torch.device | None = None,
+        batch_tokens: int = 8192,
+        window: int = 8192,
+    ) -> None:
+        """`batch_tokens`: most tokens in one forward pass. `window`: texts sorted by length together."""
+        keep_freed_memory()
+        self.device = device or default_device()
+        self.tokenizer, self.batch_tokens, self.window = tokenizer, batch_tokens, window
+        self.bert = copy.deepcopy(bert).to(self.device).eval().requires_grad_(False)
+        # Only the encoder is worth a faster format; output layers are small, and scores deserve their digits.
+        dtype = resolve(precision, self.device)
+        self.bert.embeddings.to(dtype)
+        self.bert.encoder.to(dtype)
+        self.words_are_cut = any(output.kind == "tags" for output in bert.config.outputs)
+        self.names = tuple(
+            output.name for output in bert.config.outputs if output.kind not in ("masked_word", "next_sentence")
+        )
+
+    def scores(self, texts: Iterable[Text], pairs: Iterable[Text] | None = None) -> Iterator[Scores]:
+        """The scores of any number of texts (or pairs of texts), a window at a time; memory does not grow."""
+        texts, pairs = iter(texts), None if pairs is None else iter(pairs)
+        while window := list(islice(texts, self.window)):
+            yield self.score(window, None if pairs is None else list(islice(pairs, self.window)))
+
+    @torch.inference_mode()
+    def score(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> Scores:
+        """The scores of some texts (or pairs of texts) at once."""
+        encodings = self.tokenizer.encode_batch(
+            texts, pairs, max_length=self.bert.config.longest, with_offsets=self.words_are_cut
+        )
+        lengths = np.array([len(encoding) for encoding in encodings], np.int64)
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.names}
+        order = by_length(lengths, self.batch_tokens)
+        for indices in order:
+            batch = PackedBatch.pack([encodings[i] for i in indices]).to(self.device)
+            for name, logits in self.bert(batch, only=self.names).items():
+                parts[name].append(self.bert.output(name).probabilities(logits))
+        return Scores(
+            {name: self._in_order(name, parts[name], order, texts, encodings) for name in self.names},
+            lengths,
+            np.array([encoding.dropped for encoding in encodings], np.int64),
+        )
+
+    def _in_order(
+        self,
+        name: str,
+        parts: list[Tensor],
+        order: list[np.ndarray],
+        texts: Sequence[Text],
+        encodings: list[Encoding],
+    ) -> np.ndarray | list[np.ndarray]:
+        """Probabilities, batch by batch → text by text in the order given."""
+        found = torch.cat(parts).cpu().numpy()
+        indices = np.concatenate(order)
+        if self.bert.output(name).config.kind != "tags":
+            result = np.empty_like(found)
+            result[indices] = found
+            return result
+        by_text: list[np.ndarray] = [np.empty(0)] * len(texts)
+        start = 0
+        for i in indices:
+            encoding = encodings[i]
+            pieces = encoding.first_pieces
+            by_text[i] = np.full((len(texts[i]), found.shape[-1]), np.nan, np.float32)
+            by_text[i][encoding.words[pieces]] = found[start + pieces]
+            start += len(encoding)
+        return by_text

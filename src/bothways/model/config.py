@@ -1,0 +1,136 @@
+"""The settings of a model: the encoder's shape and the list of its output layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bothways.errors import InputError
+
+OutputKind = Literal["masked_word", "next_sentence", "single", "multi", "regression", "tags"]
+"""What an output layer decides; one class of `model.outputs` for each."""
+
+Reads = Literal["first", "mean", "tokens", "masked"]
+"""What an output layer reads: a text's first token after the pooling layer, the mean of a text's tokens, every token,
+or the masked tokens only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The shape of a BERT encoder (arXiv 1810.04805, section 3)."""
+
+    vocab_size: int
+    """Entries of the vocabulary."""
+    hidden_size: int
+    """Width of a token's representation (H in the paper)."""
+    layers: int
+    """Transformer layers (L)."""
+    heads: int
+    """Attention heads (A); 64 wide each in every preset."""
+    feed_forward_size: int
+    """Width inside the feed-forward part; 4 H in the paper."""
+    max_positions: int = 512
+    """Longest sequence, in tokens."""
+    segments: int = 2
+    """Segment embeddings: first text, second text."""
+    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
+    """Non-linearity of the feed-forward part."""
+    norm_epsilon: float = 1e-12
+    """Added to the variance in every layer norm."""
+    dropout: float = 0.1
+    """Share of a token's features dropped in training, after the embeddings, attention and feed-forward parts."""
+    initializer_range: float = 0.02
+    """Standard deviation of fresh weights."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads:
+            raise InputError(f"hidden_size {self.hidden_size} cannot be shared out over {self.heads} heads.")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.heads
+
+
+PRESETS: dict[str, dict[str, int]] = {
+    name: dict(layers=layers, hidden_size=hidden, heads=hidden // 64, feed_forward_size=4 * hidden)
+    for name, layers, hidden in [
+        ("tiny", 2, 128),
+        ("mini", 4, 256),
+        ("small", 4, 512),
+        ("medium", 8, 512),
+        ("base", 12, 768),
+        ("large", 24, 1024),
+    ]
+}
+"""The published sizes: base and large from the paper, the smaller ones from arXiv 1908.08962."""
+
+
+def preset(name: str, vocab_size: int, **changes: object) -> EncoderConfig:
+    """The encoder settings of a published size, for a vocabulary of `vocab_size` entries."""
+    if name not in PRESETS:
+        raise InputError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
+    return EncoderConfig(vocab_size=vocab_size, **{**PRESETS[name], **changes})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """One output layer: its name, what it decides and reads, and how its logits are judged and read."""
+
+    name: str
+    """Unique within the model; the key of its logits, targets and predictions."""
+    kind: OutputKind
+    """What it decides."""
+    labels: tuple[str, ...] = ()
+    """Names of its classes, in the order of its logits; empty for regression and masked words."""
+    reads: Reads = "first"
+    """What it reads."""
+    column: str = ""
+    """The column of a table that holds its targets; empty: it was not fine-tuned from a table."""
+    loss_weight: float = 1.0
+    """Its share in the sum of all losses."""
+    class_weights: tuple[float, ...] = ()
+    """A factor on the loss of each class (for `multi`, of each label where it is present); empty: all 1."""
+    thresholds: tuple[float, ...] = ()
+    """`multi` only: the probability from which each label counts as present; empty: 0.5 for all."""
+    temperature: float = 1.0
+    """Logits are divided by it before they become probabilities (arXiv 1706.04599)."""
+
+    def __post_init__(self) -> None:
+        for option in ("class_weights", "thresholds"):
+            values = getattr(self, option)
+            if values and len(values) != len(self.labels):
+                raise InputError(
+                    f"Output {self.name!r} has {len(self.labels)} labels but {len(values)} {option}; give one each."
+                )
+
+
+MASKED_WORD = OutputConfig(name="mlm", kind="masked_word", reads="masked")
+"""The output layer of masked-word prediction (arXiv 1810.04805, section 3.1, task 1)."""
+
+NEXT_SENTENCE = OutputConfig(name="nsp", kind="next_sentence", labels=("next", "random"))
+"""The output layer of next-sentence prediction (section 3.1, task 2); label 0 is the true next sentence, as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+    """A whole model: one encoder, any number of output layers."""
+
+    encoder: EncoderConfig
+    """The shape of the shared encoder."""
+    outputs: tuple[OutputConfig, ...] = ()
+    """The output layers on top of it."""
+    max_length: int = 0
+    """Texts are cut at this many tokens (and that is reported); 0: at the encoder's longest."""
+    text_columns: tuple[str, ...] = ("text",)
+    """The columns of a table that hold the text, or the two texts of a pair."""
+
+    def __post_init__(self) -> None:
+        names = [output.name for output in self.outputs]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"Two output layers are called {sorted(twice)[0]!r}; give each its own name.")
+
+    @property
+    def longest(self) -> int:
+        """The most tokens a text may have."""
+        return min(self.max_length or self.encoder.max_positions, self.encoder.max_positions)

@@ -1,0 +1,57 @@
+"""The Transformer encoder: layers of self-attention and feed-forward parts (arXiv 1706.03762, figure 1, left)."""
+
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn.functional import gelu, relu
+
+from bothways.batch import PackedBatch
+from bothways.model.attention import SelfAttention
+from bothways.model.config import EncoderConfig
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": partial(gelu, approximate="tanh"), "relu": relu}
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a non-linearity between, on each token alone."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.expand = nn.Linear(config.hidden_size, config.feed_forward_size)
+        self.activation = ACTIVATIONS[config.activation]
+        self.contract = nn.Linear(config.feed_forward_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(tokens, hidden) → (tokens, hidden)."""
+        return self.contract(self.activation(self.expand(hidden)))
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then feed-forward, each added to its input and normalised after the sum, as in the paper."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
+        """(tokens, hidden) → (tokens, hidden)."""
+        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, batch)))
+        return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
+
+
+class Encoder(nn.Module):
+    """A stack of encoder layers."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+
+    def forward(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
+        """(tokens, hidden) → (tokens, hidden)."""
+        for layer in self.layers:
+            hidden = layer(hidden, batch)
+        return hidden

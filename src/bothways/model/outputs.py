@@ -1,0 +1,153 @@
+"""Output layers: what stands on top of the shared encoder, any number of them.
+
+Each owns what it reads, its loss and its rule from logits to probabilities.
+
+    kind           reads (default)   logits             targets                         loss
+    masked_word    masked            (masked, vocab)    (masked,) int64                 cross-entropy
+    next_sentence  first             (sequences, 2)     (sequences,) int64              cross-entropy
+    single         first             (sequences, C)     (sequences,) int64              cross-entropy
+    multi          first             (sequences, C)     (sequences, C) float, 0 or 1    binary cross-entropy
+    regression     first             (sequences, 1)     (sequences,) float              squared error
+    tags           tokens            (tokens, C)        (tokens,) int64                 cross-entropy
+
+A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, linear, mse_loss
+
+from bothways.model.config import EncoderConfig, OutputConfig
+from bothways.model.encoder import ACTIVATIONS
+
+UNLABELLED = -100
+"""A target that says nothing, as in PyTorch's cross-entropy."""
+
+
+class OutputLayer(nn.Module):
+    """A linear layer from a representation to logits; the kinds below differ in loss and probabilities."""
+
+    def __init__(self, config: OutputConfig, encoder: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = nn.Dropout(encoder.dropout)
+        self.projection = nn.Linear(encoder.hidden_size, self.width(config))
+        weights = torch.tensor(config.class_weights) if config.class_weights else None
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    @staticmethod
+    def width(config: OutputConfig) -> int:
+        """How many logits a prediction has."""
+        return len(config.labels)
+
+    def forward(self, representation: Tensor) -> Tensor:
+        """(n, hidden) → (n, width): the logits of n texts or tokens."""
+        return self.projection(self.dropout(representation.to(self.projection.weight.dtype)))
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss summed (not averaged) over all labelled targets; shapes in the table above. → scalar."""
+        raise NotImplementedError
+
+    def count(self, targets: Tensor) -> int:
+        """How many targets are labelled, which is what a summed loss is divided by."""
+        return int((targets != UNLABELLED).sum())
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits → what is shown to the user, of the same shape, in fp32."""
+        return torch.softmax(logits.float() / self.config.temperature, dim=-1)
+
+
+class SingleLabel(OutputLayer):
+    """One class out of several for each text."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(
+            logits.float(), targets, self.class_weights, ignore_index=UNLABELLED, reduction="sum"
+        )
+
+
+class NextSentence(SingleLabel):
+    """Does the second text follow the first? (arXiv 1810.04805, section 3.1, task 2)"""
+
+
+class Tags(SingleLabel):
+    """One class for each token; words cut into pieces are judged by their first piece."""
+
+
+class MultiLabel(OutputLayer):
+    """Any number of labels for each text, each by itself."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = binary_cross_entropy_with_logits(
+            logits.float(), targets.nan_to_num(), pos_weight=self.class_weights, reduction="none"
+        )
+        # The mean over labels, as in `transformers`, so that its size does not depend on how many there are.
+        return losses.masked_fill(targets.isnan(), 0.0).mean(-1).sum()
+
+    def count(self, targets: Tensor) -> int:
+        return int((~targets.isnan().any(-1)).sum())
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits.float() / self.config.temperature)
+
+
+class Regression(OutputLayer):
+    """A number for each text."""
+
+    @staticmethod
+    def width(config: OutputConfig) -> int:
+        return 1
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        labelled = ~targets.isnan()
+        return mse_loss(logits.float().squeeze(-1)[labelled], targets[labelled], reduction="sum")
+
+    def count(self, targets: Tensor) -> int:
+        return int((~targets.isnan()).sum())
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """A number is shown as it is."""
+        return logits.float()
+
+
+class MaskedWord(OutputLayer):
+    """Which word was hidden here? (arXiv 1810.04805, section 3.1, task 1)
+
+    The weights from features to words are the token embeddings themselves; only a bias per word is its own.
+    """
+
+    def __init__(self, config: OutputConfig, encoder: EncoderConfig, token_embedding: nn.Embedding) -> None:
+        nn.Module.__init__(self)
+        self.config = config
+        self.class_weights = None
+        self.transform = nn.Linear(encoder.hidden_size, encoder.hidden_size)
+        self.activation = ACTIVATIONS[encoder.activation]
+        self.norm = nn.LayerNorm(encoder.hidden_size, eps=encoder.norm_epsilon)
+        self.token_embedding = token_embedding
+        self.bias = nn.Parameter(torch.zeros(encoder.vocab_size))
+
+    def forward(self, representation: Tensor) -> Tensor:
+        """(masked, hidden) → (masked, vocabulary)."""
+        transformed = self.transform(representation.to(self.transform.weight.dtype))
+        features = self.norm(self.activation(transformed))
+        return linear(features, self.token_embedding.weight, self.bias)
+
+    loss = SingleLabel.loss
+
+
+KINDS: dict[str, type[OutputLayer]] = {
+    "next_sentence": NextSentence,
+    "single": SingleLabel,
+    "multi": MultiLabel,
+    "regression": Regression,
+    "tags": Tags,
+}
+
+
+def build_output(config: OutputConfig, encoder: EncoderConfig, token_embedding: nn.Embedding) -> OutputLayer:
+    """The output layer that `config` describes, with fresh weights."""
+    if config.kind == "masked_word":
+        return MaskedWord(config, encoder, token_embedding)
+    return KINDS[config.kind](config, encoder)

@@ -1,0 +1,263 @@
+"""WordPiece (arXiv 1609.08144, section 4.1), on the `tokenizers` library: learn a vocabulary, load one, encode.
+
+Text is cleaned and, in uncased vocabularies, lowercased without accents; cut at spaces and punctuation, every Chinese
+character standing alone; then each word is cut into the longest pieces that the vocabulary has, `##` marking those that
+continue a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordPieceTrainer
+
+from bothways.batch import Encoding
+from bothways.errors import InputError
+
+PADDING, UNKNOWN, FIRST, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+SPECIAL_TOKENS = (PADDING, UNKNOWN, FIRST, SEPARATOR, MASK)
+
+Text = str | Sequence[str]
+"""A text, or the words of one, cut by whoever labelled them."""
+
+
+class Tokenizer:
+    """Texts to token ids and back. Safe to share between threads: encoding changes nothing."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
+        if missing:
+            raise InputError(
+                f"The vocabulary lacks {', '.join(missing)}; this is not a BERT WordPiece vocabulary."
+            )
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self.first_id, self.separator_id, self.mask_id = map(backend.token_to_id, (FIRST, SEPARATOR, MASK))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
+        """Learn a vocabulary of at most `vocab_size` entries from `texts`, read once.
+
+        At most as many characters as half of its entries are kept, the commonest (Chinese needs thousands of them; a
+        letter takes two entries, as it is and with ##); pieces of words fill the rest.
+        """
+        if vocab_size < 64:
+            raise InputError(
+                f"A vocabulary of {vocab_size} entries is too small; ask for 64 at least, better thousands."
+            )
+        backend = assemble(WordPiece(unk_token=UNKNOWN), lowercase=lowercase)
+        trainer = WordPieceTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            limit_alphabet=vocab_size // 2,
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        return cls.from_vocabulary(backend.get_vocab(), lowercase=lowercase)
+
+    @classmethod
+    def from_vocabulary(cls, vocabulary: dict[str, int], *, lowercase: bool = True) -> Tokenizer:
+        """A tokenizer for a published vocabulary, token → id."""
+        for token in SPECIAL_TOKENS:
+            if token not in vocabulary:
+                raise InputError(f"The vocabulary lacks {token}; this is not a BERT WordPiece vocabulary.")
+        model = WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=100)
+        return cls(assemble(model, lowercase=lowercase))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Tokenizer:
+        """Load a directory with `tokenizer.json` or `vocab.txt`, or one of these files.
+
+        With `vocab.txt`, `do_lower_case` is read from a `tokenizer_config.json` beside it (uncased if there is none).
+        """
+        path = Path(path)
+        if path.is_dir():
+            found = [path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()]
+            if not found:
+                raise InputError(f"{path}: there is neither tokenizer.json nor vocab.txt here.")
+            path = found[0]
+        elif not path.is_file():
+            raise InputError(f"{path}: there is no such tokenizer; name a directory with a tokenizer.json.")
+        try:
+            if path.suffix == ".txt":
+                return cls._load_vocabulary(path)
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except InputError:
+            raise
+        except Exception as error:  # the library raises plain Exception for whatever it cannot read
+            raise InputError(f"{path}: this cannot be read as a tokenizer ({error}).") from None
+        if not isinstance(backend.model, WordPiece):
+            raise InputError(
+                f"{path}: this is a {type(backend.model).__name__} tokenizer; BERT needs WordPiece."
+            )
+        return cls(backend)
+
+    @classmethod
+    def _load_vocabulary(cls, path: Path) -> Tokenizer:
+        tokens = path.read_text("utf-8").split("\n")
+        if tokens[-1] == "":
+            tokens.pop()
+        settings = path.with_name("tokenizer_config.json")
+        lowercase = True
+        if settings.is_file():
+            lowercase = json.loads(settings.read_text("utf-8")).get("do_lower_case", True)
+        vocabulary = {token.rstrip("\r"): index for index, token in enumerate(tokens)}
+        return cls.from_vocabulary(vocabulary, lowercase=lowercase)
+
+    def save(self, directory: str | os.PathLike, max_length: int = 512) -> None:
+        """Write `tokenizer.json`, and `tokenizer_config.json` for `transformers`, into an existing directory."""
+        directory = Path(directory)
+        (directory / "tokenizer.json").write_text(self._backend.to_str(pretty=True), "utf-8")
+        settings = {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": self.lowercase,
+            "model_max_length": max_length,
+        }
+        (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries of the vocabulary, special tokens included."""
+        return self._backend.get_vocab_size()
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether letters lose case and accents."""
+        normalizer = self._backend.normalizer
+        return bool(getattr(normalizer, "lowercase", False))
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of everything that decides a token's id: equal fingerprints, equal encodings."""
+        described = json.loads(self._backend.to_str())
+        deciding = {key: described[key] for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+    def continues_word(self) -> np.ndarray:
+        """(vocabulary,) bool: whether an entry continues a word, as those with ## do."""
+        return np.array([token.startswith("##") for token in self.tokens(range(self.vocab_size))])
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """Token ids → the vocabulary's own spelling, such as `##ing`."""
+        return [self._backend.id_to_token(int(i)) for i in ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Token ids → readable text, without special tokens."""
+        return self._backend.decode([int(i) for i in ids])
+
+    def encode(
+        self,
+        text: Text,
+        pair: Text | None = None,
+        *,
+        max_length: int | None = None,
+        with_offsets: bool = False,
+    ) -> Encoding:
+        """One text, or a pair: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`.
+
+        At most `max_length` tokens; what does not fit is cut from the end of the longer text and counted in
+        `dropped`. `with_offsets` adds character offsets and word boundaries.
+        """
+        pairs = None if pair is None else [pair]
+        return self.encode_batch([text], pairs, max_length=max_length, with_offsets=with_offsets)[0]
+
+    def encode_batch(
+        self,
+        texts: Sequence[Text],
+        pairs: Sequence[Text] | None = None,
+        *,
+        max_length: int | None = None,
+        with_offsets: bool = False,
+    ) -> list[Encoding]:
+        """Many texts, or pairs, on all cores (the library releases the interpreter lock); see `encode`."""
+        pieces = self._cut(texts, with_offsets)
+        if pairs is None:
+            return [self._assemble(piece, None, max_length, with_offsets) for piece in pieces]
+        if len(pairs) != len(texts):
+            raise InputError(f"{len(texts)} texts cannot be paired with {len(pairs)}; give as many of each.")
+        seconds = self._cut(pairs, with_offsets)
+        return [
+            self._assemble(piece, second, max_length, with_offsets)
+            for piece, second in zip(pieces, seconds, strict=True)
+        ]
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text alone, without special tokens and of any length."""
+        return [encoding.ids for encoding in self._cut(texts, with_offsets=False)]
+
+    def _cut(self, texts: Sequence[Text], with_offsets: bool) -> list[tokenizers.Encoding]:
+        texts = list(texts)
+        cut_already = bool(texts) and not isinstance(texts[0], str)
+        if cut_already:
+            texts = [list(words) for words in texts]
+        encode = self._backend.encode_batch if with_offsets else self._backend.encode_batch_fast
+        return encode(texts, is_pretokenized=cut_already, add_special_tokens=False)
+
+    def _assemble(
+        self,
+        first: tokenizers.Encoding,
+        second: tokenizers.Encoding | None,
+        max_length: int | None,
+        with_offsets: bool,
+    ) -> Encoding:
+        lengths = [len(first)] if second is None else [len(first), len(second)]
+        kept = fit(lengths, None if max_length is None else max_length - 1 - len(lengths))
+        ids = [self.first_id, *first.ids[: kept[0]], self.separator_id]
+        segments = np.zeros(len(ids) + (0 if second is None else kept[1] + 1), np.int8)
+        if second is not None:
+            segments[len(ids) :] = 1
+            ids += [*second.ids[: kept[1]], self.separator_id]
+        offsets = words = None
+        if with_offsets:
+            offsets = np.zeros((len(ids), 2), np.int32)
+            words = np.full(len(ids), -1, np.int32)
+            start = 1
+            for part, count in zip((first, second), kept, strict=False):
+                if part is not None and count:
+                    offsets[start : start + count] = part.offsets[:count]
+                    words[start : start + count] = [-1 if w is None else w for w in part.word_ids[:count]]
+                start += count + 1
+        return Encoding(np.array(ids, np.int32), segments, sum(lengths) - sum(kept), offsets, words)
+
+
+def assemble(model: WordPiece, *, lowercase: bool) -> tokenizers.Tokenizer:
+    """BERT's pipeline around a WordPiece vocabulary, with the special tokens where `transformers` looks for them."""
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = BertPreTokenizer()
+    backend.decoder = tokenizers.decoders.WordPiece()
+    ids = {token: backend.token_to_id(token) for token in SPECIAL_TOKENS}
+    if None not in ids.values():
+        backend.add_special_tokens(list(SPECIAL_TOKENS))
+        backend.post_processor = TemplateProcessing(
+            single=f"{FIRST} $A {SEPARATOR}",
+            pair=f"{FIRST} $A {SEPARATOR} $B:1 {SEPARATOR}:1",
+            special_tokens=[(token, ids[token]) for token in (FIRST, SEPARATOR)],
+        )
+    return backend
+
+
+def fit(lengths: Sequence[int], room: int | None) -> list[int]:
+    """How much of each text to keep in `room` tokens: the longer one gives way, token by token, until they are equal."""
+    kept = list(lengths)
+    if room is None or sum(kept) <= room:
+        return kept
+    if room < 0:
+        raise InputError(
+            "The length asked for leaves no room for the special tokens; ask for more tokens a text."
+        )
+    if len(kept) == 1:
+        return [room]
+    short = min(*kept, room // 2)
+    return [room - short, short] if kept[0] > kept[1] else [short, room - short]

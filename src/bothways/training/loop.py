@@ -1,0 +1,189 @@
+"""The only training loop. Pre-training and fine-tuning differ in the batches and output layers they bring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bothways.batch import TrainingBatch
+from bothways.memory import keep_freed_memory
+from bothways.model.bert import Bert
+from bothways.training.optimization import optimizer_for, schedule
+from bothways.training.precision import Precision, computing_in, default_device, resolve
+from bothways.training.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What every training run has in common."""
+
+    learning_rate: float
+    """Peak of the learning rate."""
+    warmup: float = 0.1
+    """Share of all updates in which the learning rate rises; afterwards it falls linearly to zero."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices; biases and norms do not decay."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient of an update."""
+    micro_batch_tokens: int = 8192
+    """Most tokens in one forward pass; an update of more tokens gathers gradients from several."""
+    precision: Precision = "auto"
+    """Number format of matrix products: auto is bf16 where the machine is fast at it."""
+    seed: int = 0
+    """Decides fresh weights, order, masking and dropout."""
+
+
+class Batches(Protocol):
+    """Where training batches come from."""
+
+    def __len__(self) -> int:
+        """How many updates there are."""
+
+    def update(self, step: int) -> list[TrainingBatch]:
+        """The micro-batches of one update: a pure function of `step`, so that a run can start anywhere."""
+
+
+@dataclass
+class TrainingLog:
+    """What a run has measured."""
+
+    updates: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """By output layer: (update, mean loss since the entry before)."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens read and learned from in a second of wall time."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def train(
+    bert: Bert,
+    batches: Batches,
+    config: TrainingConfig,
+    *,
+    name: str = "training",
+    device: torch.device | None = None,
+    after_update: Callable[[int, TrainingLog], None] | None = None,
+    log_every: int = 25,
+    quiet: bool = False,
+) -> TrainingLog:
+    """Train `bert` in place on all updates that `batches` has; the model ends on `device`, in evaluation mode.
+
+    `after_update(updates done, log)` is called after each update.
+    """
+    keep_freed_memory()
+    device = device or default_device()
+    dtype = resolve(config.precision, device)
+    bert.to(device).train()
+    keep_gradients_in_place(bert, device)
+    optimizer = optimizer_for(bert, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    log, total = TrainingLog(), len(batches)
+    recent = RecentLosses(device)
+    started = time.perf_counter()
+    with Progress(name, total, quiet=quiet) as progress:
+        for step, update in enumerate(prefetched(batches)):
+            torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, is a pure function of the step
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(step, total=total, warmup=config.warmup)
+            recent.add(backward(bert, update, dtype, device))
+            torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
+
+            log.updates = step + 1
+            log.tokens += sum(len(batch.inputs.token_ids) for batch in update)
+            log.seconds = time.perf_counter() - started
+            if log.updates % log_every == 0 or log.updates == total:
+                for output, loss in recent.means().items():
+                    log.losses.setdefault(output, []).append((log.updates, loss))
+            last = {f"{output}_loss": entries[-1][1] for output, entries in log.losses.items()}
+            progress.update(log.updates, **last, tokens_a_second=log.tokens_per_second)
+            if after_update is not None:
+                after_update(log.updates, log)
+                bert.train()
+    bert.eval()
+    return log
+
+
+def keep_gradients_in_place(bert: Bert, device: torch.device) -> None:
+    """Give every parameter a gradient that stays where it is, to be added to and set to zero, never allocated anew.
+
+    On a CPU the gradient of the token embeddings then arrives as the few rows of the batch and is added to its buffer;
+    a fresh dense gradient of the whole table would cost more than the rest of a small update (docs/decisions.md).
+    """
+    bert.embeddings.token.sparse = device.type == "cpu"
+    for parameter in bert.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def prefetched(batches: Batches) -> Iterator[list[TrainingBatch]]:
+    """All updates in order, the next one made in another thread while this one is trained on."""
+    with ThreadPoolExecutor(max_workers=1) as maker:
+        coming = maker.submit(batches.update, 0) if len(batches) else None
+        for step in range(len(batches)):
+            assert coming is not None
+            update = coming.result()
+            if step + 1 < len(batches):
+                coming = maker.submit(batches.update, step + 1)
+            yield update
+
+
+def backward(
+    bert: Bert, update: list[TrainingBatch], dtype: torch.dtype, device: torch.device
+) -> Mapping[str, tuple[Tensor, int]]:
+    """Add the gradients of one update; every labelled target of an output weighs the same, whichever micro-batch it
+    is in. Returns by output: (summed loss, number of targets)."""
+    counts: dict[str, int] = {}
+    for batch in update:
+        for output in bert.outputs:
+            targets = batch.targets[output.config.name]
+            counts[output.config.name] = counts.get(output.config.name, 0) + output.count(targets)
+    sums: dict[str, Tensor] = {}
+    for batch in update:
+        batch = batch.to(device)
+        with computing_in(dtype, device):
+            logits = bert(batch.inputs)
+        losses = {
+            output.config.name: output.loss(logits[output.config.name], batch.targets[output.config.name])
+            for output in bert.outputs
+        }
+        weighted = [
+            losses[output.config.name] * (output.config.loss_weight / max(1, counts[output.config.name]))
+            for output in bert.outputs
+        ]
+        torch.stack(weighted).sum().backward()
+        for output_name, loss in losses.items():
+            sums[output_name] = sums.get(output_name, 0.0) + loss.detach()
+    return {output_name: (sums[output_name], count) for output_name, count in counts.items()}
+
+
+class RecentLosses:
+    """Mean losses since they were last asked for, summed on the device so that nobody waits for it each update."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, losses: Mapping[str, tuple[Tensor, int]]) -> None:
+        """Add the summed losses of one update."""
+        for name, (loss, count) in losses.items():
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=self._device)) + loss
+            self._counts[name] = self._counts.get(name, 0) + count
+
+    def means(self) -> dict[str, float]:
+        """The means, by output; counting starts anew."""
+        means = {name: float(self._sums[name]) / max(1, self._counts[name]) for name in self._sums}
+        self._sums.clear()
+        self._counts.clear()
+        return means

@@ -1,0 +1,65 @@
+"""How far long work has come, on standard error: a bar where a person looks, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Counts from 0 to `total` of some unit and says what has been measured on the way."""
+
+    def __init__(self, name: str, total: int, *, every_seconds: float = 10.0, quiet: bool = False) -> None:
+        self.name, self.total, self.every_seconds, self.quiet = name, total, every_seconds, quiet
+        self.started = self._said = time.monotonic()
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Progress:
+        if not self.quiet and sys.stderr.isatty():
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[said]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._bar.add_task(self.name, total=self.total, said="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, **measured: float) -> None:
+        """Say that `done` of `total` are done, with figures such as loss=0.31."""
+        said = "  ".join(f"{key.replace('_', ' ')} {readable(value)}" for key, value in measured.items())
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, said=said)
+            return
+        now = time.monotonic()
+        if self.quiet or (now - self._said < self.every_seconds and done < self.total):
+            return
+        self._said = now
+        left = (now - self.started) / max(done, 1) * (self.total - done)
+        print(f"{self.name}  {done}/{self.total}  {said}  {clock(left)} left", file=sys.stderr, flush=True)
+
+
+def readable(value: float) -> str:
+    """A figure in few characters: 0.3127, 12.5, 18,240."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
