@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ class FinetuningConfig(TrainingConfig):
     """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
     max_length: int = 0
     """Texts are cut at this many tokens (and that is reported); 0: at the encoder's longest."""
+    pooling: Literal["first", "mean"] = "first"
+    """What a text's outputs read: the first token, as published and as `transformers` expects it, or the mean of all
+    tokens, which suits encoders that have seen little text."""
     held_out: float = 0.1
     """Without a dev table, this share of the training rows (2,000 at most) is kept aside to judge the result."""
 
@@ -128,7 +131,10 @@ def fit(
 ) -> TrainingLog:
     """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
     config = config or FinetuningConfig()
-    outputs = tuple(outputs or learn_outputs(table))
+    outputs = tuple(
+        replace(output, reads=config.pooling) if output.reads == "first" else output
+        for output in outputs or learn_outputs(table)
+    )
     pair = table.columns.text_pair
     bert.config = replace(
         bert.config,

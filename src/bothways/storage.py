@@ -10,6 +10,7 @@ import errno
 import lzma
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,3 +140,27 @@ def clear_disk_errors(path: str | os.PathLike) -> Iterator[None]:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             raise InputError(f"{path}: the place to write to is gone or no directory ({message}).") from error
         raise
+
+
+def write_whole(path: str | os.PathLike, text: str) -> None:
+    """Write a small text file, whole or not at all."""
+    with writing(path) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def writing(path: str | os.PathLike | None) -> Iterator[IO[str]]:
+    """A text stream to fill; the file takes its name only once the block ends without an error. None: standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    goal = Path(path)
+    scratch = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
+    try:
+        with clear_disk_errors(goal):
+            with scratch.open("w", encoding="utf-8") as stream:
+                yield stream
+            flush(scratch)
+            os.replace(scratch, goal)
+    finally:
+        scratch.unlink(missing_ok=True)

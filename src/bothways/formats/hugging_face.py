@@ -86,7 +86,7 @@ ARCHITECTURES = {
     ("regression",): "BertForSequenceClassification",
     ("tags",): "BertForTokenClassification",
 }
-"""Kinds of output layer → the class of `transformers` that has exactly these; any other model is a bare BertModel."""
+"""Kinds of output layer → the class of `transformers` that has exactly these."""
 
 
 def expand(table: Mapping[str, str | tuple[str, ...]], ours: str = "", theirs: str = "") -> dict[str, tuple[str, ...]]:
@@ -109,7 +109,14 @@ def encoder_names(layers: int) -> dict[str, tuple[str, ...]]:
 
 def published(outputs: tuple[OutputConfig, ...]) -> bool:
     """Whether `transformers` has a class with exactly these output layers."""
-    return tuple(sorted(output.kind for output in outputs)) in ARCHITECTURES
+    return architecture(outputs) != "BertModel"
+
+
+def architecture(outputs: tuple[OutputConfig, ...]) -> str:
+    """The class of `transformers` that has exactly these output layers, reading what it reads; else a bare encoder."""
+    if any(output.reads == "mean" for output in outputs):
+        return "BertModel"
+    return ARCHITECTURES.get(tuple(sorted(output.kind for output in outputs)), "BertModel")
 
 
 def output_names(outputs: tuple[OutputConfig, ...]) -> dict[str, tuple[str, ...]]:
@@ -156,7 +163,7 @@ def save_model(
 def to_published_weights(bert: Bert, dtype: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The weights of a model under the names in the files: (model.safetensors, outputs.safetensors)."""
     config = bert.config
-    prefix = "bert." if config.outputs and published(config.outputs) else ""
+    prefix = "bert." if published(config.outputs) else ""
     names = {
         ours: tuple(prefix + name for name in theirs) for ours, theirs in encoder_names(config.encoder.layers).items()
     }
@@ -179,9 +186,7 @@ def to_published_config(config: BertConfig, dtype: torch.dtype = torch.float32) 
     ]
     content: dict[str, Any] = {
         "model_type": "bert",
-        "architectures": [
-            ARCHITECTURES.get(tuple(sorted(output.kind for output in config.outputs)), "BertModel")
-        ],
+        "architectures": [architecture(config.outputs)],
         **{theirs: encoder[ours] for ours, theirs in ENCODER_KEYS.items()},
         "attention_probs_dropout_prob": config.encoder.dropout,
         "pad_token_id": 0,
@@ -371,8 +376,7 @@ def discover_outputs(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
         width = len(tensors["classifier.weight"])
         names = content.get("id2label") or {}
         labels = tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(width))
-        architecture = (content.get("architectures") or [""])[0]
-        if architecture.endswith("ForTokenClassification"):
+        if (content.get("architectures") or [""])[0].endswith("ForTokenClassification"):
             outputs.append(OutputConfig(name="tags", kind="tags", labels=labels, reads="tokens"))
         else:
             kinds = {problem: kind for kind, problem in PROBLEM_TYPES.items()}

@@ -24,10 +24,11 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
-        """(tokens, hidden) → (tokens, hidden)."""
+    def forward(self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
+        """(tokens, hidden) → (tokens, hidden), or (read, hidden) for the tokens at `read` only."""
         query_key_value = self.query_key_value(hidden).unflatten(-1, (3, self.heads, self.head_size))
-        return self.output(packed_attention(query_key_value, batch).flatten(-2))
+        context = packed_attention(query_key_value, batch).flatten(-2)
+        return self.output(context if read is None else context.index_select(0, read))
 
 
 def packed_attention(query_key_value: Tensor, batch: PackedBatch) -> Tensor:

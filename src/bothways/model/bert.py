@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from bothways.batch import PackedBatch
@@ -12,7 +13,7 @@ from bothways.model.config import BertConfig, OutputConfig, Reads
 from bothways.model.embeddings import Embeddings
 from bothways.model.encoder import Encoder
 from bothways.model.outputs import OutputLayer, build_output
-from bothways.model.pooling import FirstTokenPooling, MeanPooling
+from bothways.model.pooling import FirstTokenPooling, mean_pooling
 
 
 class Bert(nn.Module):
@@ -25,26 +26,39 @@ class Bert(nn.Module):
         self.embeddings = Embeddings(config.encoder)
         self.encoder = Encoder(config.encoder)
         self.pooling = FirstTokenPooling(config.encoder)
-        self.mean_pooling = MeanPooling()
         self.outputs = nn.ModuleList(self._build(output) for output in config.outputs)
         self.apply(self._initialise)
 
-    def encode(self, batch: PackedBatch) -> Tensor:
-        """A packed batch → (tokens, hidden): every token in the light of its whole text, both ways."""
-        return self.encoder(self.embeddings(batch), batch)
+    def encode(self, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
+        """A packed batch → (tokens, hidden): every token in the light of its whole text, both ways.
+
+        With `read`, positions of tokens, only these come back: (read, hidden).
+        """
+        return self.encoder(self.embeddings(batch), batch, read)
 
     def forward(self, batch: PackedBatch, only: Collection[str] | None = None) -> dict[str, Tensor]:
         """A packed batch → the logits of each output layer (or of those named in `only`), by name."""
-        hidden = self.encode(batch)
-        read: dict[Reads, Tensor] = {"tokens": hidden}
-        logits = {}
-        for output in self.outputs:
-            if only is None or output.config.name in only:
-                reads = output.config.reads
-                if reads not in read:
-                    read[reads] = self._read(reads, hidden, batch)
-                logits[output.config.name] = output(read[reads])
-        return logits
+        outputs = [output for output in self.outputs if only is None or output.config.name in only]
+        representations = self.represent(batch, {output.config.reads for output in outputs})
+        return {output.config.name: output(representations[output.config.reads]) for output in outputs}
+
+    def represent(self, batch: PackedBatch, reads: Collection[Reads]) -> dict[Reads, Tensor]:
+        """A packed batch → what output layers read, one tensor for each of `reads` (shapes in `model.outputs`)."""
+        firsts, masked = batch.sequence_starts[:-1], batch.masked_positions
+        few = {"first"} if masked is None else {"first", "masked"}
+        if set(reads) <= few:
+            read = firsts if "masked" not in reads else torch.cat((firsts, masked))
+            hidden = self.encode(batch, read)
+            first_tokens, masked_tokens = hidden[: len(firsts)], hidden[len(firsts) :]
+        else:
+            hidden = self.encode(batch)
+            first_tokens, masked_tokens = hidden[firsts], hidden if masked is None else hidden[masked]
+        representations: dict[Reads, Tensor] = {"tokens": hidden, "masked": masked_tokens}
+        if "first" in reads:
+            representations["first"] = self.pooling(first_tokens)
+        if "mean" in reads:
+            representations["mean"] = mean_pooling(hidden, batch)
+        return representations
 
     def output(self, name: str) -> OutputLayer:
         """The output layer called `name`; KeyError if there is none."""
@@ -60,13 +74,6 @@ class Bert(nn.Module):
         for module in self.outputs:
             module.apply(self._initialise_unless_shared)
 
-    def _read(self, reads: Reads, hidden: Tensor, batch: PackedBatch) -> Tensor:
-        if reads == "first":
-            return self.pooling(hidden, batch)
-        if reads == "mean":
-            return self.mean_pooling(hidden, batch)
-        return hidden if batch.masked_positions is None else hidden[batch.masked_positions]
-
     def _build(self, output: OutputConfig) -> OutputLayer:
         return build_output(output, self.config.encoder, self.embeddings.token)
 
@@ -75,7 +82,7 @@ class Bert(nn.Module):
             self._initialise(module)
 
     def _initialise(self, module: nn.Module) -> None:
-        """Normal weights, zero biases, as published (the same repository's modeling.py, `initializer_range`)."""
+        """Normal weights, zero biases, as published (google-research/bert, modeling.py)."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=self.config.encoder.initializer_range)
         if isinstance(module, nn.Linear):

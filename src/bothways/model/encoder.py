@@ -37,9 +37,10 @@ class EncoderLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
-        """(tokens, hidden) → (tokens, hidden)."""
-        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, batch)))
+    def forward(self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
+        """(tokens, hidden) → (tokens, hidden), or (read, hidden) for the tokens at `read` only."""
+        attended = self.dropout(self.attention(hidden, batch, read))
+        hidden = self.attention_norm((hidden if read is None else hidden.index_select(0, read)) + attended)
         return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
 
 
@@ -50,8 +51,13 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
 
-    def forward(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
-        """(tokens, hidden) → (tokens, hidden)."""
-        for layer in self.layers:
+    def forward(self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
+        """(tokens, hidden) → (tokens, hidden), or (read, hidden).
+
+        With `read` (positions of tokens) the last layer is computed for these tokens only: every token is still looked
+        at, but three quarters of that layer's arithmetic is saved for those that no output layer reads.
+        """
+        *first, last = self.layers
+        for layer in first:
             hidden = layer(hidden, batch)
-        return hidden
+        return last(hidden, batch, read)

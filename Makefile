@@ -1,0 +1,35 @@
+# Two commands for newcomers: `make demo` and `make test`. Each target makes its own environment; nothing is global.
+
+PYTHON ?= python3
+PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check format bench clean
+
+demo: .venv/demo.done  ## pre-train, fine-tune and compare on real reviews, Chinese and English
+	.venv/demo/bin/bothways demo --out bothways-demo --overwrite
+
+test: .venv/dev.done  ## all tests
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python -m pytest
+
+check: .venv/dev.done  ## format, lint, types
+	.venv/dev/bin/ruff format --check .
+	.venv/dev/bin/ruff check .
+	.venv/dev/bin/mypy
+
+format: .venv/dev.done  ## put the code into its format
+	.venv/dev/bin/ruff format .
+	.venv/dev/bin/ruff check --fix .
+
+bench: .venv/dev.done  ## every speed claim of the README; DATA names a folder with sst2/train.csv.xz and others
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/output_layers.py
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/against_transformers.py $(if $(DATA),--data $(DATA))
+
+.venv/demo.done: EXTRA = [demo]
+.venv/dev.done: EXTRA = [bench,check,test]
+.venv/%.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv/$*
+	$(call PIP,.venv/$*) --editable '.$(EXTRA)'
+	touch $@
+
+clean:
+	rm -rf .venv bothways-demo build dist src/*.egg-info

@@ -1,0 +1,156 @@
+"""`TextClassifier`: fit texts and labels, predict, save, load. A scikit-learn estimator around the fine-tuning recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from bothways.data.tables import Columns, Table, in_order
+from bothways.encoders import locate
+from bothways.errors import InputError
+from bothways.finetuning import FinetuningConfig, fit
+from bothways.formats.hugging_face import load_model, save_model
+from bothways.inference.engine import Engine
+from bothways.model.config import OutputConfig
+from bothways.tokenizer import Text
+from bothways.training.precision import Precision
+
+OUTPUT = "label"
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):
+    """Sorts texts into classes with a BERT encoder.
+
+    >>> classifier = TextClassifier(encoder="path/to/encoder").fit(texts, labels)   # doctest: +SKIP
+    >>> classifier.predict(["a film to remember"])                                  # doctest: +SKIP
+    array(['positive'], dtype='<U8')
+    """
+
+    def __init__(
+        self,
+        encoder: str | os.PathLike,
+        *,
+        epochs: int = 3,
+        batch_size: int = 32,
+        learning_rate: float = 0.0,
+        max_length: int = 0,
+        pooling: Literal["first", "mean"] = "first",
+        precision: Precision = "auto",
+        seed: int = 0,
+        verbose: bool = False,
+    ) -> None:
+        """`encoder`: a directory or a hub id. The rest as in `FinetuningConfig`."""
+        self.encoder = encoder
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.max_length = max_length
+        self.pooling = pooling
+        self.precision = precision
+        self.seed = seed
+        self.verbose = verbose
+
+    def fit(self, X: Sequence[Text], y: Sequence[Any]) -> TextClassifier:
+        """Train on texts (or pairs of texts, as tuples) and their labels (strings, whole numbers or booleans).
+
+        Raises InputError if texts and labels differ in number, a text is missing or there is one class only.
+        """
+        texts, pairs = separate(X)
+        labels = np.asarray(y)
+        if len(texts) != len(labels):
+            raise InputError(f"There are {len(texts)} texts but {len(labels)} labels; give one label each.")
+        self.classes_ = np.unique(labels)
+        if len(self.classes_) < 2:
+            raise InputError("All texts have the same label; there is nothing to tell apart.")
+        names = [str(label) for label in labels.tolist()]
+        table = Table(
+            "the training texts",
+            Columns(text_pair=None if pairs is None else "text_pair"),
+            [f"text {i}" for i in range(1, len(texts) + 1)],
+            texts,
+            pairs,
+            {OUTPUT: names},
+        )
+        ordered = [str(label) for label in self.classes_.tolist()]
+        output = OutputConfig(name=OUTPUT, kind="single", labels=tuple(ordered), column=OUTPUT)
+        config = FinetuningConfig(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            max_length=self.max_length,
+            pooling=self.pooling,
+            precision=self.precision,
+            seed=self.seed,
+        )
+        bert, tokenizer, _ = load_model(locate(self.encoder))
+        fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
+        self._use(bert, tokenizer)
+        return self
+
+    def predict_proba(self, X: Sequence[Text]) -> np.ndarray:
+        """Probability of each class, in the order of `classes_`. (texts,) → (texts, classes) float32."""
+        if not hasattr(self, "engine_"):
+            raise NotFittedError("This TextClassifier has not learned anything yet; call fit or load first.")
+        texts, pairs = separate(X)
+        if not texts:
+            return np.zeros((0, len(self.classes_)), np.float32)
+        parts = [scores.probabilities[self.output_] for scores in self.engine_.scores(texts, pairs)]
+        return np.concatenate(parts)
+
+    def predict(self, X: Sequence[Text]) -> np.ndarray:
+        """The likeliest class of each text, as it was given to `fit`. (texts,) → (texts,)"""
+        return self.classes_[self.predict_proba(X).argmax(-1)]
+
+    def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+        """Write a model directory that `load`, the command line and `transformers` can read."""
+        if not hasattr(self, "bert_"):
+            raise NotFittedError("This TextClassifier has not learned anything yet; call fit first.")
+        save_model(path, self.bert_, self.tokenizer_, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, *, precision: Precision = "auto") -> TextClassifier:
+        """Read a model directory with a single-label output; labels that are all whole numbers come back as such."""
+        bert, tokenizer, _ = load_model(locate(path))
+        outputs = [output for output in bert.config.outputs if output.kind == "single"]
+        if len(outputs) != 1:
+            raise InputError(f"{path}: a TextClassifier has one single-label output, this model {len(outputs)}.")
+        classifier = cls(encoder=str(path), precision=precision)
+        classifier.classes_ = original_labels(outputs[0].labels)
+        classifier._use(bert, tokenizer)
+        return classifier
+
+    def _use(self, bert: Any, tokenizer: Any) -> None:
+        self.bert_, self.tokenizer_ = bert, tokenizer
+        self.output_ = next(output.name for output in bert.config.outputs if output.kind == "single")
+        self.engine_ = Engine(bert, tokenizer, precision=self.precision)
+
+
+def separate(texts: Iterable[Text]) -> tuple[list[Text], list[Text] | None]:
+    """Texts, or pairs of texts, as given by the user → (first texts, second texts or None)."""
+    if isinstance(texts, str):
+        raise InputError("Give a list of texts; for one text, a list with it alone.")
+    given = list(texts)
+    for index, text in enumerate(given, start=1):
+        paired = isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(t, str) for t in text)
+        if not isinstance(text, str) and not paired:
+            raise InputError(f"Text {index} is {text!r}; give a string, or a pair of strings.")
+        if paired != isinstance(given[0], (tuple, list)):
+            raise InputError(f"Text {index} is {'a pair' if paired else 'no pair'}, unlike the first; give one kind.")
+    if given and not isinstance(given[0], str):
+        return [first for first, _ in given], [second for _, second in given]
+    return given, None
+
+
+def original_labels(labels: Sequence[str]) -> np.ndarray:
+    """Labels as strings → labels as `fit` was given them: booleans or whole numbers if all look like that."""
+    if set(labels) == {"False", "True"}:
+        return np.array([label == "True" for label in labels])
+    numbers = [label for label in labels if label.removeprefix("-").isdigit()]
+    if len(numbers) == len(labels) and in_order(labels) == list(labels):
+        return np.array([int(label) for label in labels])
+    return np.array(labels)

