@@ -68,9 +68,7 @@ def main() -> None:
         ),
         train_dataset=tokenized(train, labels, tokenizer, arguments.pad),
         eval_dataset=tokenized(dev, labels, tokenizer, arguments.pad),
-        data_collator=default_data_collator
-        if arguments.pad == "max_length"
-        else DataCollatorWithPadding(tokenizer),
+        data_collator=default_data_collator if arguments.pad == "max_length" else DataCollatorWithPadding(tokenizer),
         compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())},
     )
     started = time.perf_counter()

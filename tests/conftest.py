@@ -49,11 +49,12 @@ def encoder_config(tokenizer: Tokenizer) -> EncoderConfig:
 
 def random_bert(encoder: EncoderConfig, *outputs: OutputConfig, seed: int = 0) -> Bert:
     """A model whose every parameter, biases and norms too, is random, so that none can hide."""
-    torch.manual_seed(seed)
     bert = Bert(BertConfig(encoder=encoder, outputs=outputs)).eval()
+    random = np.random.default_rng(seed)  # numpy's numbers are the same on every processor, torch's are not
     with torch.no_grad():
-        for parameter in bert.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
+        for name, parameter in bert.named_parameters():
+            centre, spread = (1.0, 0.1) if name.endswith("norm.weight") else (0.0, encoder.initializer_range)
+            parameter.copy_(torch.from_numpy(random.normal(centre, spread, parameter.shape)))
     return bert
 
 

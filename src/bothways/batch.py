@@ -42,7 +42,7 @@ class Encoding:
 
     @property
     def first_pieces(self) -> np.ndarray:
-        """(words,) int64: the tokens of the first text that begin a word; a word cut into pieces speaks by its first."""
+        """(words,) int64: the tokens of the first text that begin a word; a word in pieces speaks by its first."""
         assert self.words is not None, "encode with_offsets to know the words"
         begins = (self.words >= 0) & (self.segment_ids == 0)
         begins[1:] &= self.words[1:] != self.words[:-1]

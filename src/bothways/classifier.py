@@ -1,4 +1,4 @@
-"""`TextClassifier`: fit texts and labels, predict, save, load. A scikit-learn estimator around the fine-tuning recipe."""
+"""`TextClassifier`: fit, predict, save, load. A scikit-learn estimator around the fine-tuning recipe."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Sequence[Text]) -> np.ndarray:
         """The likeliest class of each text, as it was given to `fit`. (texts,) → (texts,)"""
-        return self.classes_[self.predict_proba(X).argmax(-1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(-1)]
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write a model directory that `load`, the command line and `transformers` can read."""

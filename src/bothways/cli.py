@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 # The settings of training become flags, so this module, and with it `bothways --help`, has to import torch.
 from bothways.finetuning import FinetuningConfig
 from bothways.pretraining import PretrainingConfig
-
-Flags = OmitArgPrefixes
 
 
 def tokenizer_train(
@@ -55,9 +53,7 @@ def tokenizer_train(
     say(f"{out}: a vocabulary of {tokenizer.vocab_size:,} entries.")
 
 
-def corpus_build(
-    inputs: Positional[tuple[str, ...]], /, tokenizer: str, out: Path, overwrite: bool = False
-) -> None:
+def corpus_build(inputs: Positional[tuple[str, ...]], /, tokenizer: str, out: Path, overwrite: bool = False) -> None:
     """Turn documents into token shards for pre-training.
 
     Args:
@@ -81,7 +77,7 @@ def pretrain(
     corpus: Path,
     out: Path,
     preset: str = "mini",
-    config: Flags[PretrainingConfig] = PretrainingConfig(),
+    config: OmitArgPrefixes[PretrainingConfig] = PretrainingConfig(),
     overwrite: bool = False,
 ) -> None:
     """Pre-train an encoder with masked words and next sentences.
@@ -109,7 +105,7 @@ def finetune(
     text_pair: str | None = None,
     label: str | None = None,
     output: UseAppendAction[tuple[Annotated[str, arg(metavar="NAME=COLUMN:KIND")], ...]] = (),
-    config: Flags[FinetuningConfig] = FinetuningConfig(),
+    config: OmitArgPrefixes[FinetuningConfig] = FinetuningConfig(),
     overwrite: bool = False,
 ) -> None:
     """Train a classifier from a labelled table and judge it on rows it has not seen.
@@ -141,7 +137,9 @@ def finetune(
     say(f"The classifier is in {out}; try: bothways classify {out} FILE")
 
 
-def evaluate(model: Positional[Path], file: Positional[str], /, json_file: Annotated[Path | None, arg(name="json")] = None) -> None:
+def evaluate(
+    model: Positional[Path], file: Positional[str], /, json_file: Annotated[Path | None, arg(name="json")] = None
+) -> None:
     """Judge a classifier on a labelled table with the columns it was trained on.
 
     Args:
@@ -195,7 +193,7 @@ def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:
     run(out, overwrite=overwrite)
 
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "tokenizer train": tokenizer_train,
     "corpus build": corpus_build,
     "pretrain": pretrain,
@@ -290,7 +288,7 @@ def main() -> None:
     """Run the verb named on the command line; a mistake of the user ends in one sentence and exit status 2."""
     app = tyro.extras.SubcommandApp()
     for name, verb in VERBS.items():
-        app.command(verb, name=name)
+        app.command(name=name)(verb)
     words = sys.argv[1:]
     if " ".join(words[:2]) in VERBS:  # tyro takes a verb of two words as one argument
         words[:2] = [" ".join(words[:2])]

@@ -68,7 +68,7 @@ def english_reviews() -> Reviews:
 
 def split(reviews: Reviews, seed: int = 0) -> tuple[Reviews, Reviews, Reviews]:
     """Reviews without duplicates, shuffled: (for training, for testing, the rest, of which only the text is used)."""
-    unique = list({text: label for text, label in reviews}.items())
+    unique = list(dict(reviews).items())
     order = np.random.default_rng(seed).permutation(len(unique))
     shuffled = [unique[i] for i in order]
     return (

@@ -74,7 +74,9 @@ class Examples:
         # A text may be longer than the mean batch, so the budget is never below the longest.
         budget = max(int(lengths.mean() * config.batch_size), int(lengths.max()))
         self.plan = [
-            batch for epoch in range(config.epochs) for batch in shuffled(lengths, budget, seed=config.seed, epoch=epoch)
+            batch
+            for epoch in range(config.epochs)
+            for batch in shuffled(lengths, budget, seed=config.seed, epoch=epoch)
         ]
 
     def __len__(self) -> int:
@@ -83,9 +85,7 @@ class Examples:
     def update(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of update `step`."""
         rows = self.plan[step]
-        return [
-            self.batch(rows[part]) for part in by_length(self.lengths[rows], self.config.micro_batch_tokens)
-        ]
+        return [self.batch(rows[part]) for part in by_length(self.lengths[rows], self.config.micro_batch_tokens)]
 
     def batch(self, rows: np.ndarray) -> TrainingBatch:
         """Some rows, packed, with their targets."""
@@ -110,6 +110,7 @@ def spread(tags: np.ndarray | None, encoding: Encoding) -> np.ndarray:
     """Tags of words → targets of tokens: each word's tag on its first piece. (words,) → (tokens,) int64."""
     targets = np.full(len(encoding), UNLABELLED, np.int64)
     if tags is not None:
+        assert encoding.words is not None, "encode with_offsets to know the words"
         pieces = encoding.first_pieces
         targets[pieces] = tags[encoding.words[pieces]]
     return targets

@@ -111,9 +111,7 @@ def pretrain(
     config = config or PretrainingConfig()
     refuse_existing(out, overwrite)
     opened = Corpus.open(corpus)
-    bert = new_encoder(
-        preset(size, opened.tokenizer.vocab_size), next_sentence=config.next_sentence, seed=config.seed
-    )
+    bert = new_encoder(preset(size, opened.tokenizer.vocab_size), next_sentence=config.next_sentence, seed=config.seed)
     log = fit(bert, opened, config)
     metrics = {
         "updates": log.updates,

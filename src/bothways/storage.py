@@ -7,6 +7,7 @@ Writing makes a whole directory under a temporary name beside its goal, flushes 
 from __future__ import annotations
 
 import errno
+import io
 import lzma
 import os
 import shutil
@@ -18,12 +19,12 @@ from pathlib import Path
 from typing import IO
 
 import fsspec
+import pyarrow
 from safetensors import SafetensorError
-from zstandard import ZstdError
 
 from bothways.errors import InputError
 
-BROKEN_COMPRESSION = (EOFError, lzma.LZMAError, zlib.error, ZstdError)
+BROKEN_COMPRESSION = (EOFError, lzma.LZMAError, zlib.error)
 
 
 @contextmanager
@@ -31,8 +32,12 @@ def open_input(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes, decompressed; whatever is wrong with it becomes one sentence that names it."""
     path = os.fspath(path)
     try:
-        with fsspec.open(path, "rb", compression="infer") as stream:
-            yield stream
+        if path.endswith(".zst"):  # fsspec's own reader takes a file cut short for a whole one; pyarrow's does not
+            with fsspec.open(path, "rb") as raw, pyarrow.input_stream(raw, compression="zstd") as stream:
+                yield stream
+        else:
+            with fsspec.open(path, "rb", compression="infer") as stream:
+                yield stream
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; check the name.") from None
     except IsADirectoryError:
@@ -50,7 +55,7 @@ def open_input(path: str | os.PathLike) -> Iterator[IO[bytes]]:
             raise
         raise InputError(f"{path}: {error}; name a local file or one that fsspec can open.") from None
     except OSError as error:
-        if "gzip" in str(error) or "Invalid data stream" in str(error):
+        if any(sign in str(error) for sign in ("gzip", "Invalid data stream", "ZSTD", "Truncated compressed")):
             raise InputError(
                 f"{path}: the compressed data is cut short or damaged ({error}); fetch or compress it again."
             ) from None
@@ -60,7 +65,8 @@ def open_input(path: str | os.PathLike) -> Iterator[IO[bytes]]:
 def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file as (number from 1, text without line end); a byte order mark is dropped."""
     with open_input(path) as stream:
-        for number, line in enumerate(stream, start=1):
+        # Buffered, because not every decompressor can be read by lines.
+        for number, line in enumerate(io.BufferedReader(stream), start=1):  # type: ignore[type-var]
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -130,13 +136,9 @@ def clear_disk_errors(path: str | os.PathLike) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         message = str(error)
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in message:
-            raise InputError(
-                f"{path}: no space left on the device; free some or write elsewhere."
-            ) from error
+            raise InputError(f"{path}: no space left on the device; free some or write elsewhere.") from error
         if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
-            raise InputError(
-                f"{path}: you may not write here; change the permissions or write elsewhere."
-            ) from error
+            raise InputError(f"{path}: you may not write here; change the permissions or write elsewhere.") from error
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             raise InputError(f"{path}: the place to write to is gone or no directory ({message}).") from error
         raise
@@ -150,7 +152,7 @@ def write_whole(path: str | os.PathLike, text: str) -> None:
 
 @contextmanager
 def writing(path: str | os.PathLike | None) -> Iterator[IO[str]]:
-    """A text stream to fill; the file takes its name only once the block ends without an error. None: standard output."""
+    """A text stream to fill; the file takes its name once the block ends without an error. None: standard output."""
     if path is None:
         yield sys.stdout
         return

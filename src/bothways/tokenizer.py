@@ -37,13 +37,12 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
         if missing:
-            raise InputError(
-                f"The vocabulary lacks {', '.join(missing)}; this is not a BERT WordPiece vocabulary."
-            )
+            raise InputError(f"The vocabulary lacks {', '.join(missing)}; this is not a BERT WordPiece vocabulary.")
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
-        self.first_id, self.separator_id, self.mask_id = map(backend.token_to_id, (FIRST, SEPARATOR, MASK))
+        vocabulary = backend.get_vocab()
+        self.first_id, self.separator_id, self.mask_id = (vocabulary[token] for token in (FIRST, SEPARATOR, MASK))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
@@ -98,9 +97,7 @@ class Tokenizer:
         except Exception as error:  # the library raises plain Exception for whatever it cannot read
             raise InputError(f"{path}: this cannot be read as a tokenizer ({error}).") from None
         if not isinstance(backend.model, WordPiece):
-            raise InputError(
-                f"{path}: this is a {type(backend.model).__name__} tokenizer; BERT needs WordPiece."
-            )
+            raise InputError(f"{path}: this is a {type(backend.model).__name__} tokenizer; BERT needs WordPiece.")
         return cls(backend)
 
     @classmethod
@@ -150,7 +147,7 @@ class Tokenizer:
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Token ids → the vocabulary's own spelling, such as `##ing`."""
-        return [self._backend.id_to_token(int(i)) for i in ids]
+        return [self._backend.id_to_token(int(i)) or UNKNOWN for i in ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Token ids → readable text, without special tokens."""
@@ -249,14 +246,12 @@ def assemble(model: WordPiece, *, lowercase: bool) -> tokenizers.Tokenizer:
 
 
 def fit(lengths: Sequence[int], room: int | None) -> list[int]:
-    """How much of each text to keep in `room` tokens: the longer one gives way, token by token, until they are equal."""
+    """How much of each text to keep in `room` tokens: the longer gives way, token by token, until both are equal."""
     kept = list(lengths)
     if room is None or sum(kept) <= room:
         return kept
     if room < 0:
-        raise InputError(
-            "The length asked for leaves no room for the special tokens; ask for more tokens a text."
-        )
+        raise InputError("The length asked for leaves no room for the special tokens; ask for more tokens a text.")
     if len(kept) == 1:
         return [room]
     short = min(*kept, room // 2)

@@ -8,13 +8,12 @@ import pytest
 import torch
 import transformers
 from conftest import random_bert, random_encodings
+from test_model import gap, padded, unpad
 
 from bothways.batch import PackedBatch
 from bothways.formats.hugging_face import load_model, save_model
 from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, EncoderConfig, OutputConfig
 from bothways.tokenizer import Tokenizer
-
-from test_model import gap, padded, unpad
 
 SINGLE = OutputConfig(name="mood", kind="single", labels=("bad", "good", "既好又坏"))
 MULTI = OutputConfig(name="topics", kind="multi", labels=("a", "b"))

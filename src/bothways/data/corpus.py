@@ -1,10 +1,10 @@
 """Documents in, token shards out: what pre-training reads, on disk, without ever being whole in memory.
 
-    corpus/
-      corpus.json               counts, and the fingerprint of the tokenizer that cut it
-      00000.tokens.npy          (tokens,)         every token of the shard, document after document
-      00000.sentences.npy       (sentences + 1,)  where each sentence starts; the last entry is the end
-      00000.documents.npy       (documents + 1,)  the sentence with which each document starts; the last is the end
+corpus/
+  corpus.json               counts, and the fingerprint of the tokenizer that cut it
+  00000.tokens.npy          (tokens,)         every token of the shard, document after document
+  00000.sentences.npy       (sentences + 1,)  where each sentence starts; the last entry is the end
+  00000.documents.npy       (documents + 1,)  the sentence with which each document starts; the last is the end
 """
 
 from __future__ import annotations

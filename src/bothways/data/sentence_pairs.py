@@ -99,9 +99,7 @@ class SentencePairs:
         second = self._from_another_document(start, room - min(len(first), room - 1), random) if label else rest
         first, second = cut_to_fit(first, second, room, random)
         tokenizer = self.corpus.tokenizer
-        ids = np.concatenate(
-            ([tokenizer.first_id], first, [tokenizer.separator_id], second, [tokenizer.separator_id])
-        )
+        ids = np.concatenate(([tokenizer.first_id], first, [tokenizer.separator_id], second, [tokenizer.separator_id]))
         segments = np.zeros(len(ids), np.int8)
         segments[len(first) + 2 :] = 1
         return SentencePair(Encoding(ids.astype(np.int32), segments), label)

@@ -30,7 +30,7 @@ def locate(name: str | os.PathLike) -> Path:
 def fetch(hub_id: str) -> Path:
     """Download a model from the Hugging Face hub, or find it in the local cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(hub_id, allow_patterns=WANTED))

@@ -1,10 +1,10 @@
 """A model directory is a Hugging Face directory.
 
-    config.json          `model_type: bert`, the published keys, and a `bothways` section that describes the outputs
-    model.safetensors    the weights under the published BERT parameter names
-    outputs.safetensors  output layers for which no published name exists (several classifiers on one encoder)
-    tokenizer.json       the tokenizer, with tokenizer_config.json
-    README.md            the model card
+config.json          `model_type: bert`, the published keys, and a `bothways` section that describes the outputs
+model.safetensors    the weights under the published BERT parameter names
+outputs.safetensors  output layers for which no published name exists (several classifiers on one encoder)
+tokenizer.json       the tokenizer, with tokenizer_config.json
+README.md            the model card
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EMBEDDING_NAMES = {
     "embeddings.position.weight": "embeddings.position_embeddings.weight",
     "embeddings.norm.*": "embeddings.LayerNorm.*",
 }
-LAYER_NAMES = {
+LAYER_NAMES: dict[str, str | tuple[str, ...]] = {
     "attention.query_key_value.*": ("attention.self.query.*", "attention.self.key.*", "attention.self.value.*"),
     "attention.output.*": "attention.output.dense.*",
     "attention_norm.*": "attention.output.LayerNorm.*",
@@ -211,8 +211,7 @@ def default_card(config: BertConfig) -> str:
     """A model card that says what can be read off the settings."""
     encoder = config.encoder
     outputs = "".join(
-        f"- `{output.name}`: {output.kind}"
-        + (f", {len(output.labels)} labels\n" if output.labels else "\n")
+        f"- `{output.name}`: {output.kind}" + (f", {len(output.labels)} labels\n" if output.labels else "\n")
         for output in config.outputs
     )
     return (

@@ -12,9 +12,7 @@ from bothways.model.config import OutputConfig
 from bothways.tokenizer import Text
 
 
-def predictions(
-    outputs: Sequence[OutputConfig], texts: Sequence[Text], scores: Scores
-) -> Iterator[dict[str, Any]]:
+def predictions(outputs: Sequence[OutputConfig], texts: Sequence[Text], scores: Scores) -> Iterator[dict[str, Any]]:
     """One JSON object for each text:
     `{"text": …, "outputs": {NAME: …}, "tokens": n, "truncated": false}`, see `prediction` for what NAME holds."""
     for i, text in enumerate(texts):

@@ -12,7 +12,7 @@ from bothways.batch import PackedBatch
 from bothways.model.config import BertConfig, OutputConfig, Reads
 from bothways.model.embeddings import Embeddings
 from bothways.model.encoder import Encoder
-from bothways.model.outputs import OutputLayer, build_output
+from bothways.model.outputs import OutputLayer, OutputLayers, build_output
 from bothways.model.pooling import FirstTokenPooling, mean_pooling
 
 
@@ -26,7 +26,7 @@ class Bert(nn.Module):
         self.embeddings = Embeddings(config.encoder)
         self.encoder = Encoder(config.encoder)
         self.pooling = FirstTokenPooling(config.encoder)
-        self.outputs = nn.ModuleList(self._build(output) for output in config.outputs)
+        self.outputs = OutputLayers(self._build(output) for output in config.outputs)
         self.apply(self._initialise)
 
     def encode(self, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
@@ -47,7 +47,7 @@ class Bert(nn.Module):
         firsts, masked = batch.sequence_starts[:-1], batch.masked_positions
         few = {"first"} if masked is None else {"first", "masked"}
         if set(reads) <= few:
-            read = firsts if "masked" not in reads else torch.cat((firsts, masked))
+            read = torch.cat((firsts, masked)) if masked is not None and "masked" in reads else firsts
             hidden = self.encode(batch, read)
             first_tokens, masked_tokens = hidden[: len(firsts)], hidden[len(firsts) :]
         else:
@@ -70,7 +70,7 @@ class Bert(nn.Module):
     def attach(self, *outputs: OutputConfig) -> None:
         """Take off all output layers and put on fresh ones; the encoder stays as it is."""
         self.config = replace(self.config, outputs=outputs)
-        self.outputs = nn.ModuleList(self._build(output) for output in outputs)
+        self.outputs = OutputLayers(self._build(output) for output in outputs)
         for module in self.outputs:
             module.apply(self._initialise_unless_shared)
 

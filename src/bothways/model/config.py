@@ -53,7 +53,7 @@ class EncoderConfig:
 
 
 PRESETS: dict[str, dict[str, int]] = {
-    name: dict(layers=layers, hidden_size=hidden, heads=hidden // 64, feed_forward_size=4 * hidden)
+    name: {"layers": layers, "hidden_size": hidden, "heads": hidden // 64, "feed_forward_size": 4 * hidden}
     for name, layers, hidden in [
         ("tiny", 2, 128),
         ("mini", 4, 256),
@@ -109,7 +109,7 @@ MASKED_WORD = OutputConfig(name="mlm", kind="masked_word", reads="masked")
 """The output layer of masked-word prediction (arXiv 1810.04805, section 3.1, task 1)."""
 
 NEXT_SENTENCE = OutputConfig(name="nsp", kind="next_sentence", labels=("next", "random"))
-"""The output layer of next-sentence prediction (section 3.1, task 2); label 0 is the true next sentence, as published."""
+"""The output layer of next-sentence prediction (section 3.1, task 2); label 0 is the true next, as published."""
 
 
 @dataclass(frozen=True, kw_only=True)

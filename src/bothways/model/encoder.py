@@ -1,5 +1,6 @@
 """The Transformer encoder: layers of self-attention and feed-forward parts (arXiv 1706.03762, figure 1, left)."""
 
+from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor, nn
@@ -9,7 +10,11 @@ from bothways.batch import PackedBatch
 from bothways.model.attention import SelfAttention
 from bothways.model.config import EncoderConfig
 
-ACTIVATIONS = {"gelu": gelu, "gelu_tanh": partial(gelu, approximate="tanh"), "relu": relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "gelu_tanh": partial(gelu, approximate="tanh"),
+    "relu": relu,
+}
 
 
 class FeedForward(nn.Module):

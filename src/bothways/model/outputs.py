@@ -15,6 +15,9 @@ A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, linear, mse_loss
@@ -28,6 +31,8 @@ UNLABELLED = -100
 
 class OutputLayer(nn.Module):
     """A linear layer from a representation to logits; the kinds below differ in loss and probabilities."""
+
+    class_weights: Tensor | None
 
     def __init__(self, config: OutputConfig, encoder: EncoderConfig) -> None:
         super().__init__()
@@ -63,9 +68,7 @@ class SingleLabel(OutputLayer):
     """One class out of several for each text."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(
-            logits.float(), targets, self.class_weights, ignore_index=UNLABELLED, reduction="sum"
-        )
+        return cross_entropy(logits.float(), targets, self.class_weights, ignore_index=UNLABELLED, reduction="sum")
 
 
 class NextSentence(SingleLabel):
@@ -135,6 +138,13 @@ class MaskedWord(OutputLayer):
         return linear(features, self.token_embedding.weight, self.bias)
 
     loss = SingleLabel.loss
+
+
+class OutputLayers(nn.ModuleList):
+    """The output layers of a model, in order."""
+
+    def __iter__(self) -> Iterator[OutputLayer]:
+        return cast(Iterator[OutputLayer], super().__iter__())
 
 
 KINDS: dict[str, type[OutputLayer]] = {

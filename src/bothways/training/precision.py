@@ -24,7 +24,7 @@ def fast_in_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported()
     if device.type != "cpu":
         return False
-    has = getattr(torch.cpu, "get_capabilities", dict)()
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 

@@ -1,0 +1,146 @@
+"""Documents → shards → sentence pairs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bothways.data.corpus as corpus_module
+from bothways.data.corpus import Corpus, build_corpus, read_documents, split_sentences
+from bothways.data.sentence_pairs import NEXT, RANDOM, SentencePairs, cut_to_fit
+from bothways.errors import InputError
+from bothways.tokenizer import Tokenizer
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture(scope="module")
+def letters() -> Tokenizer:
+    """A tokenizer in which every letter is a token, so that a token tells which document it came from."""
+    return Tokenizer.train([" ".join(LETTERS)] * 3, 64)
+
+
+@pytest.fixture
+def alphabet(tmp_path: Path, letters: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    """26 documents, one a letter, of sentences of 1 to 12 tokens, spread over several shards."""
+    monkeypatch.setattr(corpus_module, "SHARD_TOKENS", 500)
+    random = np.random.default_rng(0)
+    documents = [[" ".join([letter] * random.integers(1, 13)) for _ in range(20)] for letter in LETTERS]
+    return build_corpus(documents, letters, tmp_path / "corpus", quiet=True)
+
+
+def test_sentences() -> None:
+    assert split_sentences("It rained. We went home! Did we? Yes, at 3.5 p.m. we did.") == [
+        "It rained.",
+        "We went home!",
+        "Did we?",
+        "Yes, at 3.5 p.m. we did.",
+    ]
+    assert split_sentences("他说：“走吧。”我们走了！真的？是的；好……完") == [
+        "他说：“走吧。”",
+        "我们走了！",
+        "真的？",
+        "是的；",
+        "好……",
+        "完",
+    ]
+    assert split_sentences("  ") == []
+
+
+def test_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n\n\n三\n")
+    assert list(read_documents(tmp_path / "a.txt")) == [["one", "two"], ["三"]]
+    (tmp_path / "a.jsonl").write_text('{"text": "one\\ntwo"}\n{"text": "三"}\n')
+    assert list(read_documents(tmp_path / "a.jsonl")) == [["one", "two"], ["三"]]
+    (tmp_path / "b.txt").write_bytes(b"text\n\x00\x01\x02")
+    with pytest.raises(InputError, match="line 2: there is a zero byte"):
+        list(read_documents(tmp_path / "b.txt"))
+
+
+def test_shards_hold_what_was_written(alphabet: Corpus, letters: Tokenizer) -> None:
+    assert len(alphabet.tokens) > 2
+    assert alphabet.documents == 26
+    for document in range(26):
+        start, end = alphabet.document_starts[document : document + 2]
+        assert end - start == 20
+        assert set(letters.decode(alphabet.span(start, end)).replace(" ", "")) == {LETTERS[document]}
+        lengths = alphabet.lengths()[start:end]
+        assert lengths.sum() == len(alphabet.span(start, end))
+        assert lengths[3] == len(alphabet.span(start + 3, start + 4))
+
+
+def test_half_next_half_random_and_never_the_wrong_document(alphabet: Corpus, letters: Tokenizer) -> None:
+    pairs = SentencePairs(alphabet, sequence_length=32, seed=1)
+    count = 2000
+    labels, lengths = [], []
+    for position in range(count):
+        pair = pairs[position]
+        ids, segments = pair.encoding.token_ids, pair.encoding.segment_ids
+        assert len(ids) <= 32
+        assert ids[0] == letters.first_id
+        assert ids[-1] == letters.separator_id
+        assert (ids == letters.separator_id).sum() == 2
+        assert segments[0] == 0
+        assert segments[-1] == 1
+        first = set(letters.decode(ids[segments == 0]).replace(" ", ""))
+        second = set(letters.decode(ids[segments == 1]).replace(" ", ""))
+        assert len(first) == 1
+        assert len(second) <= 1
+        if pair.label == NEXT:
+            assert not second or first == second
+        else:
+            assert first != second
+        labels.append(pair.label)
+        lengths.append(len(ids))
+    assert abs(np.mean(labels) - 0.5) < 4 * np.sqrt(0.25 / count)
+    assert set(labels) == {NEXT, RANDOM}
+    assert np.mean(np.array(lengths) > 24) > 0.7  # pairs fill the length
+
+
+def test_pairs_are_a_function_of_seed_and_position(alphabet: Corpus) -> None:
+    def ids(seed: int, position: int) -> list[int]:
+        return SentencePairs(alphabet, sequence_length=32, seed=seed)[position].encoding.token_ids.tolist()
+
+    pairs = SentencePairs(alphabet, sequence_length=32, seed=1)
+    later = pairs.in_epoch(0) + 7
+    assert pairs[later].encoding.token_ids.tolist() == ids(1, later)
+    assert pairs[5].encoding.token_ids.tolist() == ids(1, 5)
+    assert ids(1, 5) != ids(2, 5)
+    first_epoch = [ids(1, p) for p in range(40)]
+    assert first_epoch != [ids(1, pairs.in_epoch(0) + p) for p in range(40)]
+
+
+def test_cut_to_fit_takes_from_the_longer() -> None:
+    random = np.random.default_rng(0)
+    first, second = cut_to_fit(np.arange(50), np.arange(100, 110), 30, random)
+    assert (len(first), len(second)) == (20, 10)
+    assert (np.diff(first) == 1).all()
+    first, second = cut_to_fit(np.arange(50), np.arange(100, 150), 31, random)
+    assert sorted((len(first), len(second))) == [15, 16]
+
+
+def test_mistakes(tmp_path: Path, alphabet: Corpus, letters: Tokenizer) -> None:
+    with pytest.raises(InputError, match="no text"):
+        build_corpus([[""]], letters, tmp_path / "empty", quiet=True)
+    assert not (tmp_path / "empty").exists()
+    with pytest.raises(InputError, match="exists already"):
+        build_corpus([["a"]], letters, alphabet.directory)
+    lonely = build_corpus([["a b", "c d"]], letters, tmp_path / "lonely", quiet=True)
+    with pytest.raises(InputError, match="two documents"):
+        SentencePairs(lonely)
+    with pytest.raises(InputError, match=r"no corpus\.json"):
+        Corpus.open(tmp_path)
+    shard = lonely.directory / "00000.tokens.npy"
+    np.save(shard, np.zeros(2, np.uint16))
+    with pytest.raises(InputError, match="shard 00000 is cut short"):
+        Corpus.open(lonely.directory)
+    shard.write_bytes(shard.read_bytes()[:20])
+    with pytest.raises(InputError, match="shard 00000 is missing or damaged"):
+        Corpus.open(lonely.directory)
+    description = json.loads((alphabet.directory / "corpus.json").read_text())
+    (alphabet.directory / "corpus.json").write_text(json.dumps(description | {"tokenizer": "another"}))
+    with pytest.raises(InputError, match="another tokenizer"):
+        Corpus.open(alphabet.directory)

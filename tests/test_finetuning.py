@@ -1,0 +1,152 @@
+"""Tables in, classifiers out: every kind of output layer, and several at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import films
+
+from bothways.data.tables import Columns, LabelColumn, read_table
+from bothways.errors import InputError
+from bothways.evaluation.metrics import evaluate_file
+from bothways.finetuning import FinetuningConfig, finetune
+from bothways.formats.hugging_face import load_model
+from bothways.inference.engine import Engine
+from bothways.inference.predictions import predictions
+
+CONFIG = FinetuningConfig(epochs=12, learning_rate=3e-3, precision="fp32", batch_size=16)
+
+
+def write_table(path: Path, rows: int, seed: int) -> Path:
+    """Made-up reviews with a target of every kind, all hanging on one word."""
+    texts, labels = films(rows, seed)
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["words", "mood", "topics", "stars", "slots"])
+        for text, label in zip(texts, labels, strict=True):
+            words = text.split()
+            tags = ["B-word" if w in ("good", "不错", "worth", "worse", "空洞", "thin") else "O" for w in words]
+            topics = "|".join(name for name in ("film", "书") if name in words)
+            writer.writerow([text, label, topics, 5 if label == "positive" else 1, " ".join(tags)])
+    return path
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_table(tmp_path / "train.csv", 400, 0)
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Path:
+    return write_table(tmp_path / "dev.csv", 100, 1)
+
+
+ALL = ("mood=mood:single", "topics=topics:multi", "stars=stars:regression", "slots=slots:tags")
+GOOD = {"mood": ("accuracy", 0.9), "topics": ("micro_f1", 0.9), "stars": ("pearson", 0.8), "slots": ("f1", 0.9)}
+
+
+@pytest.mark.parametrize("outputs", [(spec,) for spec in ALL] + [ALL])
+def test_every_kind_alone_and_all_together(
+    tmp_path: Path, table: Path, dev: Path, encoder_directory: Path, outputs: tuple[str, ...]
+) -> None:
+    columns = Columns(text="words", labels=tuple(map(LabelColumn.parse, outputs)))
+    done = finetune(table, tmp_path / "out", encoder=encoder_directory, dev_file=dev, columns=columns, config=CONFIG)
+    for spec in outputs:
+        name = spec.partition("=")[0]
+        figure, least = GOOD[name]
+        assert done.metrics["outputs"][name][figure] >= least, done.metrics["outputs"]
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["examples"] == 100
+    assert written["outputs"] == done.metrics["outputs"]
+
+    bert, tokenizer, report = load_model(tmp_path / "out")
+    assert not report.untrained
+    engine = Engine(bert, tokenizer)
+    assert evaluate_file(engine, dev)["outputs"] == done.metrics["outputs"]
+
+    read = read_table(dev, columns)
+    answers = list(predictions(bert.config.outputs, read.texts[:9], engine.score(read.texts[:9])))
+    assert [a["tokens"] for a in answers] == [len(e) for e in tokenizer.encode_batch(read.texts[:9])]
+    for answer, text in zip(answers, read.texts, strict=False):
+        said = answer["outputs"]
+        if "mood" in said:
+            assert said["mood"]["score"] == max(said["mood"]["scores"].values())
+            assert sum(said["mood"]["scores"].values()) == pytest.approx(1, abs=1e-4)
+        if "topics" in said:
+            assert set(said["topics"]["labels"]) <= {"film", "书"}
+        if "stars" in said:
+            assert isinstance(said["stars"]["value"], float)
+        if "slots" in said:
+            assert said["slots"]["words"] == list(text)
+            assert len(said["slots"]["labels"]) == len(text)
+
+
+def test_pairs(tmp_path: Path, encoder_directory: Path) -> None:
+    """The label hangs on whether both texts say the same word, so it cannot be told from one alone."""
+    random = np.random.default_rng(0)
+    words = ["good", "worse"]
+    with (tmp_path / "pairs.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "text_pair", "label"])
+        for _ in range(600):
+            a, b = random.choice(words, 2)
+            writer.writerow([a, b, "same" if a == b else "different"])
+    config = replace(CONFIG, epochs=20)
+    done = finetune(tmp_path / "pairs.csv", tmp_path / "out", encoder=encoder_directory, config=config)
+    assert done.metrics["outputs"]["label"]["accuracy"] == 1.0
+    assert done.metrics["examples"] == 60
+    assert "kept aside" in done.metrics["judged_on"]
+    assert load_model(tmp_path / "out")[0].config.text_columns == ("text", "text_pair")
+
+
+def test_long_texts_are_cut_and_counted(tmp_path: Path, encoder_directory: Path) -> None:
+    texts, labels = films(100)
+    rows = "".join(
+        f"{t} {'film ' * (90 if i % 10 == 0 else 0)},{y}\n" for i, (t, y) in enumerate(zip(texts, labels, strict=True))
+    )
+    (tmp_path / "long.csv").write_text("text,label\n" + rows)
+    done = finetune(
+        tmp_path / "long.csv",
+        tmp_path / "out",
+        encoder=encoder_directory,
+        dev_file=tmp_path / "long.csv",
+        config=replace(CONFIG, epochs=1, max_length=40),
+    )
+    assert done.metrics["truncated"] == 10
+    bert, tokenizer, _ = load_model(tmp_path / "out")
+    assert bert.config.longest == 40
+    scores = Engine(bert, tokenizer).score(["film " * 90, "film"])
+    assert scores.tokens.tolist() == [40, 3]
+    assert scores.dropped.tolist() == [52, 0]
+
+
+def test_mistakes_are_found_before_training(
+    tmp_path: Path, table: Path, encoder_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bothways.finetuning.train", lambda *a, **k: pytest.fail("training started"))
+    columns = Columns(text="words", labels=(LabelColumn.parse("mood"),))
+    (tmp_path / "dev.csv").write_text("words,mood\nfilm,positive\nfilm,mixed\n")
+    with pytest.raises(InputError, match=r"dev\.csv, line 3: the label 'mixed'"):
+        finetune(table, tmp_path / "out", encoder=encoder_directory, dev_file=tmp_path / "dev.csv", columns=columns)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(InputError, match="exists already"):
+        finetune(table, tmp_path / "there", encoder=encoder_directory, columns=columns)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dev.csv", "encoder", "there", "train.csv"]
+
+
+def test_the_engine_streams_and_keeps_order(encoder_directory: Path, tmp_path: Path, table: Path) -> None:
+    columns = Columns(text="words", labels=(LabelColumn.parse("mood"),))
+    finetune(table, tmp_path / "out", encoder=encoder_directory, columns=columns, config=replace(CONFIG, epochs=1))
+    bert, tokenizer, _ = load_model(tmp_path / "out")
+    texts = films(50, seed=3)[0] + [""]
+    alone = [Engine(bert, tokenizer, precision="fp32").score([t]).probabilities["mood"][0] for t in texts]
+    engine = Engine(bert, tokenizer, precision="fp32", window=7, batch_tokens=30)
+    together = np.concatenate([s.probabilities["mood"] for s in engine.scores(iter(texts))])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    fast = Engine(bert, tokenizer, precision="bf16").score(texts).probabilities["mood"]
+    np.testing.assert_allclose(fast, alone, atol=0.03)

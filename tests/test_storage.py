@@ -1,0 +1,82 @@
+"""Directories appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from conftest import random_bert
+
+from bothways.errors import InputError
+from bothways.formats import hugging_face
+from bothways.formats.hugging_face import save_model
+from bothways.memory import keep_freed_memory
+from bothways.model.config import EncoderConfig
+from bothways.storage import new_directory, write_whole, writing
+from bothways.tokenizer import Tokenizer
+
+
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        with new_directory(tmp_path / "a") as scratch:
+            (scratch / "file").write_text("half")
+            raise RuntimeError
+    with pytest.raises(RuntimeError):
+        with writing(tmp_path / "b.json") as stream:
+            stream.write("half")
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_directory_is_safe(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").write_text("old")
+    with pytest.raises(InputError, match="exists already; name another directory or add --overwrite"):
+        with new_directory(tmp_path / "a"):
+            pass
+    with pytest.raises(RuntimeError):
+        with new_directory(tmp_path / "a", overwrite=True) as scratch:
+            (scratch / "new").write_text("new")
+            raise RuntimeError
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["old"]
+    with new_directory(tmp_path / "a", overwrite=True) as scratch:
+        (scratch / "new").write_text("new")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        hugging_face.SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk(
+    tmp_path: Path,
+    encoder_config: EncoderConfig,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(hugging_face, "save_file", full)
+    with pytest.raises(InputError, match=r"model: no space left on the device; free some or write elsewhere"):
+        save_model(tmp_path / "model", random_bert(encoder_config), tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="the place to write to is gone or no directory"):
+        with new_directory(tmp_path / "file" / "model"):
+            pass
+    with pytest.raises(InputError, match="the place to write to is gone or no directory"):
+        write_whole(tmp_path / "nowhere" / "a.json", "{}")
+
+
+def test_memory_setting_can_be_asked_for_twice() -> None:
+    assert keep_freed_memory() == keep_freed_memory()

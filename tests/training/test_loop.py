@@ -1,0 +1,153 @@
+"""The training loop: repeatable, exact in accumulation, learning what there is to learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_bert, random_encodings
+
+from bothways.batch import PackedBatch, TrainingBatch
+from bothways.model.bert import Bert
+from bothways.model.config import EncoderConfig, OutputConfig
+from bothways.model.outputs import UNLABELLED
+from bothways.training.loop import TrainingConfig, backward, train
+from bothways.training.optimization import optimizer_for, schedule
+from bothways.training.precision import fast_in_bf16, resolve
+
+OUTPUTS = (
+    OutputConfig(name="a", kind="single", labels=("x", "y"), class_weights=(1.0, 3.0)),
+    OutputConfig(name="b", kind="multi", labels=("x", "y", "z"), loss_weight=0.5),
+    OutputConfig(name="c", kind="regression"),
+    OutputConfig(name="d", kind="tags", labels=("O", "B"), reads="tokens"),
+)
+CPU = torch.device("cpu")
+GOLDEN = [1.084, 1.3804, 1.2043, 1.6622, 0.967]
+"""Losses of five updates in `test_golden_losses`; a rewrite of the model or the loop must not change them."""
+
+
+class Random:
+    """Updates of some random texts with random targets, each in `micro` parts."""
+
+    def __init__(self, encoder: EncoderConfig, updates: int, micro: int = 1) -> None:
+        self.encoder, self.updates, self.micro = encoder, updates, micro
+
+    def __len__(self) -> int:
+        return self.updates
+
+    def update(self, step: int) -> list[TrainingBatch]:
+        random = np.random.default_rng(step)
+        lengths = random.integers(3, 20, 8).tolist()
+        encodings = random_encodings(self.encoder.vocab_size, lengths, seed=step)
+        targets = {
+            "a": random.integers(0, 2, 8),
+            "b": random.integers(0, 2, (8, 3)).astype(np.float32),
+            "c": random.normal(size=8).astype(np.float32),
+            "d": random.integers(0, 2, sum(lengths)),
+        }
+        targets["a"][0], targets["b"][1], targets["c"][2] = UNLABELLED, np.nan, np.nan
+        targets["d"][::2] = UNLABELLED
+        ends = np.cumsum([0, *lengths])
+        batches = []
+        for part in np.array_split(np.arange(8), self.micro):
+            tokens = slice(ends[part[0]], ends[part[-1] + 1])
+            batches.append(
+                TrainingBatch(
+                    PackedBatch.pack([encodings[i] for i in part]),
+                    {name: torch.from_numpy(t[tokens] if name == "d" else t[part]) for name, t in targets.items()},
+                )
+            )
+        return batches
+
+
+def settings(**changes: object) -> TrainingConfig:
+    return TrainingConfig(**{"learning_rate": 1e-2, "precision": "fp32", **changes})  # type: ignore[arg-type]
+
+
+def weights(bert: Bert) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in bert.parameters()])
+
+
+def test_gradients_do_not_depend_on_how_an_update_is_cut(encoder_config: EncoderConfig) -> None:
+    gradients = []
+    for micro in (1, 3, 8):
+        bert = random_bert(encoder_config, *OUTPUTS)
+        losses = backward(bert, Random(encoder_config, 1, micro).update(0), torch.float32, CPU)
+        assert {name: count for name, (_, count) in losses.items()}["a"] == 7
+        gradients.append(torch.cat([p.grad.to_dense().flatten() for p in bert.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradients[2], gradients[0], atol=1e-5, rtol=1e-4)
+
+
+def test_same_seed_same_weights(encoder_config: EncoderConfig) -> None:
+    from dataclasses import replace
+
+    dropping = replace(encoder_config, dropout=0.1)
+    runs = []
+    for seed in (0, 0, 1):
+        bert = random_bert(dropping, *OUTPUTS)
+        train(bert, Random(dropping, 5), settings(seed=seed), device=CPU, quiet=True)
+        runs.append(weights(bert))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_golden_losses(encoder_config: EncoderConfig) -> None:
+    from dataclasses import replace
+
+    fixed = replace(encoder_config, vocab_size=100)
+    bert = random_bert(fixed, *OUTPUTS)
+    log = train(bert, Random(fixed, 5), settings(learning_rate=1e-3), device=CPU, log_every=1, quiet=True)
+    assert [loss for _, loss in log.losses["a"]] == pytest.approx(GOLDEN, abs=2e-3)
+    assert log.updates == 5
+    assert log.tokens == sum(len(b.inputs.token_ids) for step in range(5) for b in Random(fixed, 5).update(step))
+
+
+def test_gradients_kept_in_place_change_nothing(encoder_config: EncoderConfig) -> None:
+    """The loop's sparse, persistent gradients against PyTorch's own way of taking the same steps."""
+    bert, plain = random_bert(encoder_config, *OUTPUTS), random_bert(encoder_config, *OUTPUTS)
+    config = settings()
+    train(bert, Random(encoder_config, 6), config, device=CPU, quiet=True)
+    optimizer = optimizer_for(plain, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    plain.train()
+    for step in range(6):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(step, total=6, warmup=config.warmup)
+        backward(plain, Random(encoder_config, 6).update(step), torch.float32, CPU)
+        for parameter in plain.parameters():  # AdamW passes over what has no gradient; ours has zeros there
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), config.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(weights(bert), weights(plain), atol=1e-6, rtol=1e-5)
+
+
+def test_schedule() -> None:
+    factors = [schedule(step, total=100, warmup=0.1) for step in range(101)]
+    assert max(factors) == factors[10] == 1.0
+    assert factors[0] > 0
+    assert factors[100] == 0
+    assert np.allclose(np.diff(factors[:10]), factors[0])
+    assert np.allclose(np.diff(factors[10:]), -1 / 90)
+
+
+def test_vectors_do_not_decay(encoder_config: EncoderConfig) -> None:
+    decaying, others = optimizer_for(random_bert(encoder_config), learning_rate=1.0, weight_decay=0.5).param_groups
+    assert decaying["weight_decay"] == 0.5
+    assert others["weight_decay"] == 0.0
+    assert {p.ndim for p in decaying["params"]} == {2}
+    assert {p.ndim for p in others["params"]} == {1}
+
+
+def test_bf16_learns_like_fp32(encoder_config: EncoderConfig) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        bert = random_bert(encoder_config, *OUTPUTS)
+        log = train(
+            bert, Random(encoder_config, 10), settings(precision=precision), device=CPU, log_every=10, quiet=True
+        )
+        losses[precision] = log.losses["a"][-1][1]
+        assert {p.dtype for p in bert.parameters()} == {torch.float32}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.05)
+    assert resolve("auto", CPU) == (torch.bfloat16 if fast_in_bf16(CPU) else torch.float32)
