@@ -76,15 +76,29 @@ class PackedBatch:
     @classmethod
     def pack(cls, encodings: Sequence[Encoding]) -> PackedBatch:
         """Lay `encodings` end to end in the order given; neighbours of equal length are the fastest."""
-        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        return cls.of(
+            np.concatenate([e.token_ids for e in encodings]).astype(np.int64),
+            np.concatenate([e.segment_ids for e in encodings]).astype(np.int64),
+            np.fromiter(map(len, encodings), np.int64, len(encodings)),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        token_ids: np.ndarray,
+        segment_ids: np.ndarray,
+        lengths: np.ndarray,
+        masked_positions: np.ndarray | None = None,
+    ) -> PackedBatch:
+        """A batch of sequences that lie end to end already. (tokens,), (tokens,), (sequences,) and (masked,), int64."""
         starts = np.concatenate(([0], np.cumsum(lengths)))
-        positions = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
         return cls(
-            token_ids=torch.from_numpy(np.concatenate([e.token_ids for e in encodings]).astype(np.int64)),
-            segment_ids=torch.from_numpy(np.concatenate([e.segment_ids for e in encodings]).astype(np.int64)),
-            positions=torch.from_numpy(positions),
+            token_ids=torch.from_numpy(token_ids),
+            segment_ids=torch.from_numpy(segment_ids),
+            positions=torch.from_numpy(np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)),
             sequence_starts=torch.from_numpy(starts),
             lengths=tuple(lengths.tolist()),
+            masked_positions=None if masked_positions is None else torch.from_numpy(masked_positions),
         )
 
     @cached_property

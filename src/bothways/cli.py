@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # The settings of training become flags, so this module, and with it `bothways --help`, has to import torch.
 from bothways.finetuning import FinetuningConfig
 from bothways.pretraining import PretrainingConfig
+from bothways.training.checkpoint import Stopped
 
 
 def tokenizer_train(
@@ -78,6 +79,7 @@ def pretrain(
     out: Path,
     preset: str = "mini",
     config: OmitArgPrefixes[PretrainingConfig] = PretrainingConfig(),
+    resume: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Pre-train an encoder with masked words and next sentences.
@@ -87,11 +89,12 @@ def pretrain(
         out: Directory to write.
         preset: Size of the encoder: tiny, mini, small, medium, base or large.
         config: How to train.
+        resume: Go on from the last checkpoint of an unfinished run, if there is one.
         overwrite: Replace the directory if it exists.
     """
     from bothways.pretraining import pretrain as recipe
 
-    *_, log = recipe(corpus, out, size=preset, config=config, overwrite=overwrite)
+    *_, log = recipe(corpus, out, size=preset, config=config, resume=resume, overwrite=overwrite)
     losses = ", ".join(f"{name} loss {entries[-1][1]:.3f}" for name, entries in log.losses.items())
     say(f"{out}: {log.tokens:,} tokens in {log.seconds:,.0f} s; {losses}.")
 
@@ -297,6 +300,9 @@ def main() -> None:
     except InputError as error:
         say(f"bothways: {error}")
         sys.exit(2)
+    except Stopped as stopped:
+        say(f"bothways: {stopped} The same command with --resume goes on.")
+        sys.exit(143)
     except KeyboardInterrupt:
         say("bothways: stopped.")
         sys.exit(130)

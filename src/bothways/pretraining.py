@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +16,13 @@ from bothways.batch import PackedBatch, TrainingBatch
 from bothways.data.corpus import Corpus
 from bothways.data.masking import Masking
 from bothways.data.sentence_pairs import SentencePairs
+from bothways.errors import InputError
 from bothways.formats.hugging_face import save_model
 from bothways.model.bert import Bert
 from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, BertConfig, EncoderConfig, preset
 from bothways.storage import refuse_existing
 from bothways.tokenizer import Tokenizer
+from bothways.training.checkpoint import Checkpoints
 from bothways.training.loop import TrainingConfig, TrainingLog, train
 
 
@@ -39,6 +44,8 @@ class PretrainingConfig(TrainingConfig):
     """Hide all pieces of a word together."""
     next_sentence: bool = True
     """Learn to tell whether the second text follows the first, beside the hidden words."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints."""
     dropout: float = 0.0
     """Dropout while pre-training; text seen once or twice needs none, and it costs a third of the speed."""
 
@@ -70,18 +77,12 @@ class PretrainingBatches:
 
     def batch(self, position: int, count: int) -> TrainingBatch:
         """`count` pairs from `position` on, packed by length and masked."""
-        pairs = sorted((self.pairs[position + i] for i in range(count)), key=lambda pair: len(pair.encoding))
-        packed = PackedBatch.pack([pair.encoding for pair in pairs])
-        random = np.random.default_rng([self.config.seed, 1, position])
-        masked = self.masking(packed.token_ids.numpy(), random)
-        inputs = replace(
-            packed,
-            token_ids=torch.from_numpy(masked.token_ids),
-            masked_positions=torch.from_numpy(masked.positions),
-        )
+        pairs = self.pairs.at(np.arange(position, position + count))
+        masked = self.masking(pairs.token_ids, np.random.default_rng([self.config.seed, 1, position]))
+        inputs = PackedBatch.of(masked.token_ids, pairs.segment_ids, pairs.lengths, masked.positions)
         targets = {MASKED_WORD.name: torch.from_numpy(masked.targets)}
         if self.config.next_sentence:
-            targets[NEXT_SENTENCE.name] = torch.tensor([pair.label for pair in pairs])
+            targets[NEXT_SENTENCE.name] = torch.from_numpy(pairs.labels)
         return TrainingBatch(inputs, targets)
 
 
@@ -91,12 +92,20 @@ def new_encoder(encoder: EncoderConfig, *, next_sentence: bool = True, seed: int
     return Bert(BertConfig(encoder=encoder, outputs=(MASKED_WORD, NEXT_SENTENCE) if next_sentence else (MASKED_WORD,)))
 
 
-def fit(bert: Bert, corpus: Corpus, config: PretrainingConfig, *, quiet: bool = False) -> TrainingLog:
+def fit(
+    bert: Bert,
+    corpus: Corpus,
+    config: PretrainingConfig,
+    *,
+    checkpoints: Checkpoints | None = None,
+    quiet: bool = False,
+) -> TrainingLog:
     """Pre-train `bert` in place."""
     for module in bert.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = config.dropout
-    return train(bert, PretrainingBatches(corpus, config), config, name="pre-training", quiet=quiet)
+    batches = PretrainingBatches(corpus, config)
+    return train(bert, batches, config, name="pre-training", checkpoints=checkpoints, quiet=quiet)
 
 
 def pretrain(
@@ -105,14 +114,31 @@ def pretrain(
     *,
     size: str = "mini",
     config: PretrainingConfig | None = None,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> tuple[Bert, Tokenizer, TrainingLog]:
-    """Pre-train an encoder of a preset size on a corpus directory and write it to `out`, with `metrics.json`."""
+    """Pre-train an encoder of a preset size on a corpus directory and write it to `out`, with `metrics.json`.
+
+    Until it is finished the run lives in a directory beside `out`, called `OUT.run`. With `resume` an unfinished run
+    goes on from its last checkpoint, to the same weights as if it had never stopped; without one it starts. Raises
+    InputError for what the user must mend and `Stopped` if asked to stop (SIGTERM), with a checkpoint written.
+    """
     config = config or PretrainingConfig()
+    out = Path(out)
     refuse_existing(out, overwrite)
+    unfinished = out.with_name(out.name + ".run")
+    if unfinished.exists() and not resume and not overwrite:
+        raise InputError(f"{unfinished} holds an unfinished run; add --resume to go on or --overwrite to start anew.")
     opened = Corpus.open(corpus)
     bert = new_encoder(preset(size, opened.tokenizer.vocab_size), next_sentence=config.next_sentence, seed=config.seed)
-    log = fit(bert, opened, config)
+    if unfinished.exists() and not resume:
+        shutil.rmtree(unfinished)
+    checkpoints = Checkpoints(
+        unfinished / "checkpoints",
+        {"preset": size, "corpus": opened.fingerprint, **deciding(config)},
+        every_seconds=60 * config.checkpoint_minutes,
+    )
+    log = fit(bert, opened, config, checkpoints=checkpoints)
     metrics = {
         "updates": log.updates,
         "tokens": log.tokens,
@@ -128,4 +154,10 @@ def pretrain(
         extra_files={"metrics.json": json.dumps(metrics, indent=2) + "\n"},
         overwrite=overwrite,
     )
+    shutil.rmtree(unfinished, ignore_errors=True)
     return bert, opened.tokenizer, log
+
+
+def deciding(config: PretrainingConfig) -> dict[str, Any]:
+    """The settings that decide the numbers of a run."""
+    return {name: value for name, value in asdict(config).items() if name != "checkpoint_minutes"}

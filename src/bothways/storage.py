@@ -135,7 +135,7 @@ def clear_disk_errors(path: str | os.PathLike) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         message = str(error)
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in message:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in message:
             raise InputError(f"{path}: no space left on the device; free some or write elsewhere.") from error
         if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
             raise InputError(f"{path}: you may not write here; change the permissions or write elsewhere.") from error
@@ -154,7 +154,9 @@ def write_whole(path: str | os.PathLike, text: str) -> None:
 def writing(path: str | os.PathLike | None) -> Iterator[IO[str]]:
     """A text stream to fill; the file takes its name once the block ends without an error. None: standard output."""
     if path is None:
-        yield sys.stdout
+        with clear_disk_errors("standard output"):
+            yield sys.stdout
+            sys.stdout.flush()
         return
     goal = Path(path)
     scratch = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")

@@ -10,7 +10,7 @@ import pytest
 
 import bothways.data.corpus as corpus_module
 from bothways.data.corpus import Corpus, build_corpus, read_documents, split_sentences
-from bothways.data.sentence_pairs import NEXT, RANDOM, SentencePairs, cut_to_fit
+from bothways.data.sentence_pairs import NEXT, RANDOM, SentencePairs, fit
 from bothways.errors import InputError
 from bothways.tokenizer import Tokenizer
 
@@ -66,10 +66,10 @@ def test_shards_hold_what_was_written(alphabet: Corpus, letters: Tokenizer) -> N
     for document in range(26):
         start, end = alphabet.document_starts[document : document + 2]
         assert end - start == 20
-        assert set(letters.decode(alphabet.span(start, end)).replace(" ", "")) == {LETTERS[document]}
-        lengths = alphabet.lengths()[start:end]
-        assert lengths.sum() == len(alphabet.span(start, end))
-        assert lengths[3] == len(alphabet.span(start + 3, start + 4))
+        tokens = alphabet.take(np.arange(*alphabet.token_starts[[start, end]]))
+        assert set(letters.decode(tokens).replace(" ", "")) == {LETTERS[document]}
+        assert 1 <= np.diff(alphabet.token_starts[start : end + 1]).min() <= 12
+    assert alphabet.token_starts[-1] == sum(map(len, alphabet.tokens))
 
 
 def test_half_next_half_random_and_never_the_wrong_document(alphabet: Corpus, letters: Tokenizer) -> None:
@@ -78,7 +78,8 @@ def test_half_next_half_random_and_never_the_wrong_document(alphabet: Corpus, le
     labels, lengths = [], []
     for position in range(count):
         pair = pairs[position]
-        ids, segments = pair.encoding.token_ids, pair.encoding.segment_ids
+        ids, segments = pair.token_ids, pair.segment_ids
+        assert pair.lengths.tolist() == [len(ids)]
         assert len(ids) <= 32
         assert ids[0] == letters.first_id
         assert ids[-1] == letters.separator_id
@@ -89,11 +90,12 @@ def test_half_next_half_random_and_never_the_wrong_document(alphabet: Corpus, le
         second = set(letters.decode(ids[segments == 1]).replace(" ", ""))
         assert len(first) == 1
         assert len(second) <= 1
-        if pair.label == NEXT:
+        (label,) = pair.labels.tolist()
+        if label == NEXT:
             assert not second or first == second
         else:
             assert first != second
-        labels.append(pair.label)
+        labels.append(label)
         lengths.append(len(ids))
     assert abs(np.mean(labels) - 0.5) < 4 * np.sqrt(0.25 / count)
     assert set(labels) == {NEXT, RANDOM}
@@ -102,24 +104,46 @@ def test_half_next_half_random_and_never_the_wrong_document(alphabet: Corpus, le
 
 def test_pairs_are_a_function_of_seed_and_position(alphabet: Corpus) -> None:
     def ids(seed: int, position: int) -> list[int]:
-        return SentencePairs(alphabet, sequence_length=32, seed=seed)[position].encoding.token_ids.tolist()
+        return SentencePairs(alphabet, sequence_length=32, seed=seed)[position].token_ids.tolist()
 
     pairs = SentencePairs(alphabet, sequence_length=32, seed=1)
-    later = pairs.in_epoch(0) + 7
-    assert pairs[later].encoding.token_ids.tolist() == ids(1, later)
-    assert pairs[5].encoding.token_ids.tolist() == ids(1, 5)
+    later = pairs.in_epoch + 7
+    assert pairs[later].token_ids.tolist() == ids(1, later)
+    assert pairs[5].token_ids.tolist() == ids(1, 5)
     assert ids(1, 5) != ids(2, 5)
     first_epoch = [ids(1, p) for p in range(40)]
-    assert first_epoch != [ids(1, pairs.in_epoch(0) + p) for p in range(40)]
+    assert first_epoch != [ids(1, pairs.in_epoch + p) for p in range(40)]
 
 
-def test_cut_to_fit_takes_from_the_longer() -> None:
+def test_many_pairs_at_once_are_the_same_pairs(alphabet: Corpus) -> None:
+    """Also where a batch reaches from one epoch into the next."""
+    pairs = SentencePairs(alphabet, sequence_length=32, seed=1)
+    positions = np.arange(pairs.in_epoch - 20, pairs.in_epoch + 20)
+    together = pairs.at(positions)
+    parts = np.split(together.token_ids, np.cumsum(together.lengths)[:-1])
+    alone = [pairs[p] for p in positions]
+    assert sorted(p.tolist() for p in parts) == sorted(a.token_ids.tolist() for a in alone)
+    assert (np.diff(together.lengths) >= 0).all()
+    assert together.labels.sum() == sum(int(a.labels[0]) for a in alone)
+
+
+def test_an_epoch_reads_every_token_once(letters: Tokenizer, tmp_path: Path) -> None:
+    """Stretches cover every document from end to end."""
     random = np.random.default_rng(0)
-    first, second = cut_to_fit(np.arange(50), np.arange(100, 110), 30, random)
-    assert (len(first), len(second)) == (20, 10)
-    assert (np.diff(first) == 1).all()
-    first, second = cut_to_fit(np.arange(50), np.arange(100, 150), 31, random)
-    assert sorted((len(first), len(second))) == [15, 16]
+    documents = [[" ".join(["a"] * random.integers(1, 90)) for _ in range(random.integers(1, 9))] for _ in range(50)]
+    corpus = build_corpus(documents, letters, tmp_path / "corpus", quiet=True)
+    starts, ends, order = SentencePairs(corpus, sequence_length=32)._stretches(0)
+    assert starts[0] == 0
+    assert (starts[1:] == ends[:-1]).all()
+    assert ends[-1] == corpus.document_starts[-1]
+    assert set(corpus.document_starts[:-1]) <= set(starts.tolist())
+    assert sorted(order.tolist()) == list(range(len(starts)))
+
+
+def test_the_longer_text_gives_way() -> None:
+    first, second = fit(np.array([50, 50, 9, 9]), np.array([10, 50, 9, 60]), 31)
+    assert first.tolist() == [21, 16, 9, 9] or first.tolist() == [21, 15, 9, 9]
+    assert (first + second).tolist() == [31, 31, 18, 31]
 
 
 def test_mistakes(tmp_path: Path, alphabet: Corpus, letters: Tokenizer) -> None:

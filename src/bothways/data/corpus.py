@@ -9,6 +9,7 @@ corpus/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -162,12 +163,10 @@ class Corpus:
     directory: Path
     tokens: list[np.ndarray]
     """By shard: (tokens,) memory-mapped."""
-    sentence_starts: np.ndarray
-    """(sentences + shards,) int64 within the shard; see `span`."""
+    token_starts: np.ndarray
+    """(sentences + 1,) int64: the token, counted over all shards, with which each sentence starts; then the end."""
     document_starts: np.ndarray
     """(documents + 1,) int64: the sentence, counted over all shards, with which each document starts."""
-    shard_of_sentence: np.ndarray
-    """(shards + 1,) int64: the sentence, counted over all shards, with which each shard starts."""
     tokenizer: Tokenizer
 
     @classmethod
@@ -183,7 +182,8 @@ class Corpus:
         tokenizer = Tokenizer.load(directory)
         if tokenizer.fingerprint != description["tokenizer"]:
             raise InputError(f"{path}: the corpus was cut with another tokenizer; build it again.")
-        tokens, sentences, documents, shards = [], [], [], [0]
+        tokens, sentences, documents = [], [], []
+        tokens_before = sentences_before = 0
         for index in range(description["shards"]):
             try:
                 parts = [
@@ -197,32 +197,34 @@ class Corpus:
             if parts[1][-1] != len(parts[0]):
                 raise InputError(f"{path}: shard {index:05} is cut short; build the corpus again.")
             tokens.append(parts[0])
-            sentences.append(np.asarray(parts[1]))
-            documents.append(np.asarray(parts[2][:-1]) + shards[-1])
-            shards.append(shards[-1] + len(parts[1]) - 1)
+            sentences.append(np.asarray(parts[1][:-1]) + tokens_before)
+            documents.append(np.asarray(parts[2][:-1]) + sentences_before)
+            tokens_before += len(parts[0])
+            sentences_before += len(parts[1]) - 1
         return cls(
             directory,
             tokens,
-            np.concatenate(sentences),
-            np.concatenate([*documents, [shards[-1]]]),
-            np.array(shards),
+            np.concatenate([*sentences, [tokens_before]]),
+            np.concatenate([*documents, [sentences_before]]),
             tokenizer,
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the description, which counts everything: equal for equal corpora."""
+        return hashlib.sha256((self.directory / "corpus.json").read_bytes()).hexdigest()[:16]
 
     @property
     def documents(self) -> int:
         """How many documents there are."""
         return len(self.document_starts) - 1
 
-    def span(self, start: int, end: int) -> np.ndarray:
-        """The tokens of sentences `start` up to `end` (counted over all shards, within one document). → (tokens,)"""
-        shard = int(np.searchsorted(self.shard_of_sentence, start, side="right")) - 1
-        # each shard has one entry more in sentence_starts than it has sentences
-        first, last = self.sentence_starts[[start + shard, end + shard]]
-        return np.asarray(self.tokens[shard][first:last], np.int64)
-
-    def lengths(self) -> np.ndarray:
-        """(sentences,) int64: the tokens of each sentence."""
-        differences = np.diff(self.sentence_starts)
-        between_shards = self.shard_of_sentence[1:-1] + np.arange(len(self.shard_of_sentence) - 2)
-        return np.delete(differences, between_shards)
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """The tokens at `places`, counted over all shards. (n,) int64 → (n,) int64"""
+        taken = np.empty(len(places), np.int64)
+        start = 0
+        for shard in self.tokens:
+            here = (places >= start) & (places < start + len(shard))
+            taken[here] = shard[places[here] - start]
+            start += len(shard)
+        return taken

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from bothways.batch import TrainingBatch
 from bothways.memory import keep_freed_memory
 from bothways.model.bert import Bert
+from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
 from bothways.training.optimization import optimizer_for, schedule
 from bothways.training.precision import Precision, computing_in, default_device, resolve
 from bothways.training.progress import Progress
@@ -59,6 +61,12 @@ class TrainingLog:
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """By output layer: (update, mean loss since the entry before)."""
 
+    @classmethod
+    def of(cls, measured: Mapping[str, Any]) -> TrainingLog:
+        """The log that a checkpoint has kept."""
+        losses = {name: [(update, loss) for update, loss in entries] for name, entries in measured["losses"].items()}
+        return cls(measured["updates"], measured["tokens"], measured["seconds"], losses)
+
     @property
     def tokens_per_second(self) -> float:
         """Tokens read and learned from in a second of wall time."""
@@ -72,13 +80,16 @@ def train(
     *,
     name: str = "training",
     device: torch.device | None = None,
+    checkpoints: Checkpoints | None = None,
     after_update: Callable[[int, TrainingLog], None] | None = None,
     log_every: int = 25,
     quiet: bool = False,
 ) -> TrainingLog:
     """Train `bert` in place on all updates that `batches` has; the model ends on `device`, in evaluation mode.
 
-    `after_update(updates done, log)` is called after each update.
+    With `checkpoints` it goes on from the newest of them and writes new ones; asked to stop (SIGTERM) it writes one
+    and raises `Stopped`. The weights at the end are the same, bit for bit, however often it was stopped or killed (on
+    the same machine). `after_update(updates done, log)` is called after each update.
     """
     keep_freed_memory()
     device = device or default_device()
@@ -88,9 +99,20 @@ def train(
     optimizer = optimizer_for(bert, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     log, total = TrainingLog(), len(batches)
     recent = RecentLosses(device)
+    if checkpoints is not None and (state := checkpoints.latest()) is not None:
+        state.restore(bert, optimizer)
+        log = TrainingLog.of(state.measured)
+        recent.restore(state.recent, state.measured["recent_counts"])
+    begun, seconds_before = log.updates, log.seconds
     started = time.perf_counter()
-    with Progress(name, total, quiet=quiet) as progress:
-        for step, update in enumerate(prefetched(batches)):
+
+    def save() -> Path:
+        assert checkpoints is not None
+        measured = {**asdict(log), "recent_counts": recent.counts}
+        return checkpoints.save(log.updates, bert, optimizer, recent.sums, measured)
+
+    with Progress(name, total, begun=begun, quiet=quiet) as progress, asked_to_stop(checkpoints is not None) as stop:
+        for step, update in enumerate(prefetched(batches, begun), start=begun):
             torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, is a pure function of the step
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * schedule(step, total=total, warmup=config.warmup)
@@ -101,7 +123,7 @@ def train(
 
             log.updates = step + 1
             log.tokens += sum(len(batch.inputs.token_ids) for batch in update)
-            log.seconds = time.perf_counter() - started
+            log.seconds = seconds_before + time.perf_counter() - started
             if log.updates % log_every == 0 or log.updates == total:
                 for output, loss in recent.means().items():
                     log.losses.setdefault(output, []).append((log.updates, loss))
@@ -110,6 +132,11 @@ def train(
             if after_update is not None:
                 after_update(log.updates, log)
                 bert.train()
+            if checkpoints is not None and log.updates < total:
+                if stop.is_set():
+                    raise Stopped(f"Stopped after {log.updates:,} of {total:,} updates; {save()} is the checkpoint.")
+                if checkpoints.due:
+                    save()
     bert.eval()
     return log
 
@@ -126,11 +153,11 @@ def keep_gradients_in_place(bert: Bert, device: torch.device) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
-def prefetched(batches: Batches) -> Iterator[list[TrainingBatch]]:
-    """All updates in order, the next one made in another thread while this one is trained on."""
+def prefetched(batches: Batches, begin: int = 0) -> Iterator[list[TrainingBatch]]:
+    """All updates from `begin` on, in order, the next one made in another thread while this one is trained on."""
     with ThreadPoolExecutor(max_workers=1) as maker:
-        coming = maker.submit(batches.update, 0) if len(batches) else None
-        for step in range(len(batches)):
+        coming = maker.submit(batches.update, begin) if begin < len(batches) else None
+        for step in range(begin, len(batches)):
             assert coming is not None
             update = coming.result()
             if step + 1 < len(batches):
@@ -172,18 +199,23 @@ class RecentLosses:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def restore(self, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
+        """Go on from sums and counts of a checkpoint."""
+        self.sums = {name: loss.to(self._device) for name, loss in sums.items()}
+        self.counts = dict(counts)
 
     def add(self, losses: Mapping[str, tuple[Tensor, int]]) -> None:
         """Add the summed losses of one update."""
         for name, (loss, count) in losses.items():
-            self._sums[name] = self._sums.get(name, torch.zeros((), device=self._device)) + loss
-            self._counts[name] = self._counts.get(name, 0) + count
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=self._device)) + loss
+            self.counts[name] = self.counts.get(name, 0) + count
 
     def means(self) -> dict[str, float]:
         """The means, by output; counting starts anew."""
-        means = {name: float(self._sums[name]) / max(1, self._counts[name]) for name in self._sums}
-        self._sums.clear()
-        self._counts.clear()
+        means = {name: float(self.sums[name]) / max(1, self.counts[name]) for name in self.sums}
+        self.sums.clear()
+        self.counts.clear()
         return means

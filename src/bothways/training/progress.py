@@ -14,8 +14,11 @@ from rich.progress import Progress as Bar
 class Progress:
     """Counts from 0 to `total` of some unit and says what has been measured on the way."""
 
-    def __init__(self, name: str, total: int, *, every_seconds: float = 10.0, quiet: bool = False) -> None:
-        self.name, self.total, self.every_seconds, self.quiet = name, total, every_seconds, quiet
+    def __init__(
+        self, name: str, total: int, *, begun: int = 0, every_seconds: float = 10.0, quiet: bool = False
+    ) -> None:
+        """`begun`: how far earlier work had come."""
+        self.name, self.total, self.begun, self.every_seconds, self.quiet = name, total, begun, every_seconds, quiet
         self.started = self._said = time.monotonic()
         self._bar: Bar | None = None
 
@@ -30,7 +33,7 @@ class Progress:
                 console=Console(stderr=True),
             )
             self._bar.start()
-            self._bar.add_task(self.name, total=self.total, said="")
+            self._bar.add_task(self.name, total=self.total, completed=self.begun, said="")
         return self
 
     def __exit__(
@@ -49,7 +52,7 @@ class Progress:
         if self.quiet or (now - self._said < self.every_seconds and done < self.total):
             return
         self._said = now
-        left = (now - self.started) / max(done, 1) * (self.total - done)
+        left = (now - self.started) / max(done - self.begun, 1) * (self.total - done)
         print(f"{self.name}  {done}/{self.total}  {said}  {clock(left)} left", file=sys.stderr, flush=True)
 
 

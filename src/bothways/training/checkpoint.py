@@ -1,0 +1,179 @@
+"""Checkpoints: all that a run needs to go on as if it had never stopped.
+
+    checkpoints/
+      update-00001000/
+        state.safetensors   weights, both moments of AdamW, losses not yet logged
+        state.json          the update, what was measured, the settings, and the SHA-256 of state.safetensors
+
+Order, masking and dropout are pure functions of the seed and the update, so there is no random state to keep. A
+checkpoint appears whole or not at all; the last few are kept, and one that does not match its digest is passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bothways.errors import InputError
+from bothways.model.bert import Bert
+from bothways.storage import new_directory
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW remembers of each parameter besides the number of updates."""
+
+
+class Stopped(Exception):
+    """A run was asked to stop (SIGTERM) and has saved a checkpoint; the message says where and how to go on."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A checkpoint, read and verified."""
+
+    update: int
+    """Updates done."""
+    tensors: Mapping[str, Tensor]
+    """`weights.NAME`, `exp_avg.NAME`, `exp_avg_sq.NAME` and `recent.OUTPUT`."""
+    measured: Mapping[str, Any]
+    """What the training log held."""
+
+    def restore(self, bert: Bert, optimizer: torch.optim.Optimizer) -> None:
+        """Put weights and moments back where they were."""
+        with torch.no_grad():
+            for name, parameter in bert.named_parameters():
+                parameter.copy_(self.tensors[f"weights.{name}"])
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.update), device=parameter.device),
+                    **{m: self.tensors[f"{m}.{name}"].to(parameter.device) for m in MOMENTS},
+                }
+
+    @property
+    def recent(self) -> dict[str, Tensor]:
+        """Losses summed since the last entry of the log, by output."""
+        return {n.removeprefix("recent."): t for n, t in self.tensors.items() if n.startswith("recent.")}
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one directory."""
+
+    def __init__(
+        self, directory: Path, settings: Mapping[str, Any], *, every_seconds: float = 600, keep: int = 3
+    ) -> None:
+        """`settings`: what decides the numbers of the run; a checkpoint of other settings is refused."""
+        self.directory, self.every_seconds, self.keep = directory, every_seconds, keep
+        self.settings = json.loads(json.dumps(settings))
+        self._saved_at = time.monotonic()
+        for left_over in directory.glob(".update-*"):  # of a run that was killed while it wrote
+            shutil.rmtree(left_over, ignore_errors=True)
+
+    @property
+    def due(self) -> bool:
+        """Whether enough time has gone by since the last one."""
+        return time.monotonic() - self._saved_at >= self.every_seconds
+
+    def paths(self) -> list[Path]:
+        """The directories of all checkpoints, oldest first."""
+        return sorted(p for p in self.directory.glob("update-*") if re.fullmatch(r"update-\d+", p.name))
+
+    def save(
+        self,
+        update: int,
+        bert: Bert,
+        optimizer: torch.optim.Optimizer,
+        recent: Mapping[str, Tensor],
+        measured: Mapping[str, Any],
+    ) -> Path:
+        """Write the checkpoint after `update` updates. InputError if the disk is full; those before stay whole."""
+        tensors = {f"recent.{name}": loss.detach().cpu() for name, loss in recent.items()}
+        for name, parameter in bert.named_parameters():
+            tensors[f"weights.{name}"] = parameter.detach().cpu()
+            state = optimizer.state[parameter]
+            tensors |= {f"{m}.{name}": state[m].cpu() for m in MOMENTS}
+        goal = self.directory / f"update-{update:08}"
+        with new_directory(goal, overwrite=True) as scratch:
+            save_file(tensors, scratch / "state.safetensors")
+            content = {
+                "update": update,
+                "sha256": digest(scratch / "state.safetensors"),
+                "settings": self.settings,
+                "measured": measured,
+            }
+            (scratch / "state.json").write_text(json.dumps(content), "utf-8")
+        for old in self.paths()[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        self._saved_at = time.monotonic()
+        return goal
+
+    def latest(self) -> State | None:
+        """The newest whole checkpoint; a damaged one is named on standard error and the one before it taken.
+
+        Raises InputError if it belongs to a run with other settings, or if all are damaged.
+        """
+        paths = self.paths()
+        for path in reversed(paths):
+            try:
+                return self._read(path)
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
+                if isinstance(error, InputError):
+                    raise
+                print(f"{path}: this checkpoint is damaged ({error}) and passed over.", file=sys.stderr)
+        if paths:
+            raise InputError(f"{self.directory}: every checkpoint is damaged; start anew with --overwrite.")
+        return None
+
+    def _read(self, path: Path) -> State:
+        content = json.loads((path / "state.json").read_text("utf-8"))
+        if content["sha256"] != digest(path / "state.safetensors"):
+            raise ValueError("its digest does not match")
+        for name in sorted({*self.settings, *content["settings"]}):
+            now, then = self.settings.get(name), content["settings"].get(name)
+            if now != then:
+                raise InputError(
+                    f"{path}: this run was started with {name} {then!r}, not {now!r}; go on with the same settings "
+                    f"or start anew with --overwrite."
+                )
+        return State(content["update"], load_file(path / "state.safetensors"), content["measured"])
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        total = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            total.update(block)
+        return total.hexdigest()
+
+
+@contextmanager
+def asked_to_stop(heed: bool) -> Iterator[threading.Event]:
+    """Within the block SIGTERM sets the event given out instead of ending the process, if `heed`."""
+    event = threading.Event()
+    if not heed or threading.current_thread() is not threading.main_thread():  # no other thread may handle signals
+        yield event
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        event.set()
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)

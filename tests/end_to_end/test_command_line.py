@@ -1,0 +1,153 @@
+"""The command line from outside: what it prints where, its exit status, and what is left behind by a mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import films
+
+from bothways import TextClassifier, cli
+
+
+class Shell:
+    """Runs verbs in this process, as the `bothways` command would, and catches all they say."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capfd, self.monkeypatch = capfd, monkeypatch
+
+    def __call__(self, *words: object, stdin: bytes = b"", status: int = 0) -> tuple[str, str]:
+        """(standard output, standard error) of a verb that ends with `status`."""
+        self.monkeypatch.setattr(sys, "argv", ["bothways", *map(str, words)])
+        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        self.capfd.readouterr()
+        try:
+            cli.main()
+            ended = 0
+        except SystemExit as stop:
+            ended = int(stop.code or 0)
+        out, err = self.capfd.readouterr()
+        assert ended == status, err
+        return out, err
+
+    def refuses(self, *words: object, stdin: bytes = b"") -> str:
+        """The one sentence with which a verb refuses, on standard error alone and with exit status 2."""
+        out, err = self(*words, stdin=stdin, status=2)
+        assert out == ""
+        sentence = err.splitlines()[-1]
+        assert sentence.startswith("bothways: ")
+        assert "Traceback" not in err
+        return sentence
+
+
+@pytest.fixture
+def shell(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    return Shell(capfd, monkeypatch)
+
+
+@pytest.fixture
+def model(encoder_directory: Path, tmp_path: Path) -> Path:
+    texts, labels = films(100)
+    TextClassifier(encoder_directory, epochs=1).fit(texts, labels).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_classify_from_standard_input(shell: Shell, model: Path) -> None:
+    texts = ["the film", "", "很好 " * 100]
+    out, err = shell("classify", model, stdin="\n".join(texts).encode())
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [a["text"] for a in answers] == texts
+    assert [a["truncated"] for a in answers] == [False, False, True]
+    assert answers[1]["tokens"] == 2
+    assert "1 of 3 texts were longer than 64 tokens and were cut" in err
+    assert "line 2: byte 1 is not UTF-8" in shell.refuses("classify", model, "-", stdin=b"good\n\xff\xfe\n")
+
+
+def test_classify_writes_a_whole_file_or_none(shell: Shell, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+    assert "a.jsonl, line 2: column 'text' is null" in shell.refuses(
+        "classify", model, "a.jsonl", "--out", "answers.jsonl"
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "encoder", "model"]
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    shell("classify", model, "a.jsonl", "--out", "answers.jsonl")
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2
+
+
+def test_evaluate(shell: Shell, model: Path, tmp_path: Path) -> None:
+    texts, labels = films(30, seed=4)
+    rows = "".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in zip(texts, labels, strict=True))
+    (tmp_path / "test.jsonl").write_text(rows)
+    out, _ = shell("evaluate", model, "test.jsonl", "--json", "m.json")
+    assert "accuracy" in out
+    written = json.loads((tmp_path / "m.json").read_text())
+    assert written["examples"] == 30
+    assert {"kind", "accuracy", "macro_f1"} <= written["outputs"]["label"].keys()
+
+
+def test_finetune_refuses_and_leaves_nothing(shell: Shell, encoder_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / "one.csv").write_text("text,label\na,x\nb,x\n")
+    (tmp_path / "there").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    use = ("finetune", "--encoder", encoder_directory, "--train")
+    assert "no column 'body'" in shell.refuses(*use, "a.csv", "--out", "out", "--text", "body")
+    assert "only the one class 'x'" in shell.refuses(*use, "one.csv", "--out", "out")
+    assert "there exists already" in shell.refuses(*use, "a.csv", "--out", "there")
+    assert "there is no such file" in shell.refuses(*use, "b.csv", "--out", "out")
+    assert "--output 'a=b:odd'" in shell.refuses(*use, "a.csv", "--out", "out", "--output", "a=b:odd")
+    assert "no such directory" in shell.refuses("finetune", "--encoder", "./no", "--train", "a.csv", "--out", "out")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_pretraining_refuses(shell: Shell, encoder_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "file.txt").write_text("some text. Another sentence.\n\nmore text")
+    assert "Name one file" in shell.refuses("tokenizer", "train", "--vocab-size", "100", "--out", "tok")
+    assert "too small" in shell.refuses("tokenizer", "train", "file.txt", "--vocab-size", "10", "--out", "tok")
+    build = ("corpus", "build", "--out", "corpus", "--tokenizer", encoder_directory)
+    assert "there is no text" in shell.refuses(*build, "empty.txt")
+    assert "no corpus.json" in shell.refuses("pretrain", "--corpus", tmp_path, "--out", "out")
+    shell(*build, "file.txt")
+    assert "no preset 'huge'" in shell.refuses("pretrain", "--corpus", "corpus", "--preset", "huge", "--out", "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_without_outputs_cannot_classify(shell: Shell, encoder_directory: Path) -> None:
+    assert "no output layer that classifies" in shell.refuses("classify", encoder_directory, "-")
+
+
+def test_a_wrong_flag_is_an_error(shell: Shell) -> None:
+    _, err = shell("classify", "model", "--ouut", "x", status=2)
+    assert "--ouut" in err
+
+
+def test_a_full_disk(tmp_path: Path, model: Path) -> None:
+    """A file size limit stands in for a full disk: the kernel refuses to write more. So does a device that is full."""
+    script = f"ulimit -f 16; trap '' XFSZ; exec {sys.executable} -m bothways.cli classify {model} t.csv --out o.jsonl"
+    (tmp_path / "t.csv").write_text("text\n" + "the film\n" * 2000)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert "no space left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*o.jsonl*"))
+    script = f"exec {sys.executable} -m bothways.cli classify {model} t.csv > /dev/full"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "standard output: no space left" in done.stderr
+
+
+def test_public_names() -> None:
+    import bothways
+
+    assert set(bothways.__all__) == {"InputError", "TextClassifier", "Tokenizer", "__version__"}
+    for name in bothways.__all__:
+        assert getattr(bothways, name)
