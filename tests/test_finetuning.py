@@ -104,7 +104,9 @@ def test_pairs(tmp_path: Path, encoder_directory: Path) -> None:
     assert load_model(tmp_path / "out")[0].config.text_columns == ("text", "text_pair")
 
 
-def test_long_texts_are_cut_and_counted(tmp_path: Path, encoder_directory: Path) -> None:
+def test_long_texts_are_cut_and_counted(
+    tmp_path: Path, encoder_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     texts, labels = films(100)
     rows = "".join(
         f"{t} {'film ' * (90 if i % 10 == 0 else 0)},{y}\n" for i, (t, y) in enumerate(zip(texts, labels, strict=True))
@@ -118,6 +120,7 @@ def test_long_texts_are_cut_and_counted(tmp_path: Path, encoder_directory: Path)
         config=replace(CONFIG, epochs=1, max_length=40),
     )
     assert done.metrics["truncated"] == 10
+    assert "10 of 100 training texts are longer than 40 tokens and are cut." in capsys.readouterr().err
     bert, tokenizer, _ = load_model(tmp_path / "out")
     assert bert.config.longest == 40
     scores = Engine(bert, tokenizer).score(["film " * 90, "film"])

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bothways.inference.engine import Engine
 
 # The settings of training become flags, so this module, and with it `bothways --help`, has to import torch.
+from bothways.data.corpus import read_description
+from bothways.data.duplicates import Duplicates
+from bothways.data.words import Words
 from bothways.finetuning import FinetuningConfig
 from bothways.pretraining import PretrainingConfig
 from bothways.training.checkpoint import Stopped
@@ -42,7 +45,7 @@ def tokenizer_train(
         cased: Keep capitals and accents.
         overwrite: Replace the directory if it exists.
     """
-    from bothways.data.corpus import read_documents
+    from bothways.data.documents import read_documents
     from bothways.storage import new_directory
     from bothways.tokenizer import Tokenizer
 
@@ -54,24 +57,47 @@ def tokenizer_train(
     say(f"{out}: a vocabulary of {tokenizer.vocab_size:,} entries.")
 
 
-def corpus_build(inputs: Positional[tuple[str, ...]], /, tokenizer: str, out: Path, overwrite: bool = False) -> None:
+def corpus_build(
+    inputs: Positional[tuple[str, ...]],
+    /,
+    tokenizer: str,
+    out: Path,
+    duplicates: Duplicates = "keep",
+    words: Words = "spaces",
+    processes: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
     """Turn documents into token shards for pre-training.
 
     Args:
         inputs: Text (a blank line between documents), JSON lines or Parquet (column text); compressed or not.
         tokenizer: Directory of a tokenizer or a model.
         out: Directory to write.
+        duplicates: Documents to drop: none, those that were there before, or also those nearly the same.
+        words: What tells words apart, for hiding them whole: spaces, or jieba for Chinese, too.
+        processes: How many cut documents; 0: one a core, or one if there is little to do.
+        resume: Go on with a build that was interrupted, if there is one.
         overwrite: Replace the directory if it exists.
     """
-    from bothways.data.corpus import build_corpus, read_documents
+    from bothways.data.preparation import build_from_files
     from bothways.encoders import locate
     from bothways.tokenizer import Tokenizer
 
     require(inputs, "documents")
-    documents = chain.from_iterable(read_documents(path) for path in inputs)
-    corpus = build_corpus(documents, Tokenizer.load(locate(tokenizer)), out, overwrite=overwrite)
-    tokens = sum(map(len, corpus.tokens))
-    say(f"{out}: {corpus.documents:,} documents, {tokens:,} tokens.")
+    corpus = build_from_files(
+        inputs,
+        Tokenizer.load(locate(tokenizer)),
+        out,
+        duplicates=duplicates,
+        words=words,
+        processes=processes,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    counted = read_description(corpus.directory)
+    dropped = f"; {counted['dropped']:,} duplicates dropped" if duplicates != "keep" else ""
+    say(f"{out}: {counted['documents']:,} documents, {counted['tokens']:,} tokens{dropped}.")
 
 
 def pretrain(

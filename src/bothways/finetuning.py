@@ -147,6 +147,12 @@ def fit(
     encodings = tokenizer.encode_batch(
         table.texts, table.pairs, max_length=bert.config.longest, with_offsets=table.columns.words_are_cut
     )
+    truncated = sum(encoding.dropped > 0 for encoding in encodings)
+    if truncated and not quiet:
+        print(
+            f"{truncated:,} of {len(table):,} training texts are longer than {bert.config.longest} tokens and are cut.",
+            file=sys.stderr,
+        )
     targets = {output.name: targets_of(table, output) for output in outputs}
     config = replace(
         config, learning_rate=config.learning_rate or default_learning_rate(bert.config.encoder.hidden_size)

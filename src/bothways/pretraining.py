@@ -78,7 +78,7 @@ class PretrainingBatches:
     def batch(self, position: int, count: int) -> TrainingBatch:
         """`count` pairs from `position` on, packed by length and masked."""
         pairs = self.pairs.at(np.arange(position, position + count))
-        masked = self.masking(pairs.token_ids, np.random.default_rng([self.config.seed, 1, position]))
+        masked = self.masking(pairs.token_ids, pairs.continues, np.random.default_rng([self.config.seed, 1, position]))
         inputs = PackedBatch.of(masked.token_ids, pairs.segment_ids, pairs.lengths, masked.positions)
         targets = {MASKED_WORD.name: torch.from_numpy(masked.targets)}
         if self.config.next_sentence:

@@ -13,12 +13,15 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
 import fsspec
+import fsspec.compression
+import fsspec.core
+import fsspec.utils
 import pyarrow
 from safetensors import SafetensorError
 
@@ -27,17 +30,49 @@ from bothways.errors import InputError
 BROKEN_COMPRESSION = (EOFError, lzma.LZMAError, zlib.error)
 
 
+class Meter:
+    """How many bytes of some files have been read, as they lie on the disk, and how many there are."""
+
+    def __init__(self, paths: Iterable[str | os.PathLike]) -> None:
+        self.total = sum(size_of(path) for path in paths)
+        self._before = 0
+        self._stream: IO[bytes] | None = None
+
+    def watch(self, stream: IO[bytes]) -> None:
+        """Count what is read from `stream`, the next of the files."""
+        self._stream = stream
+
+    def leave(self) -> None:
+        """The file watched is about to be closed."""
+        self._before, self._stream = self.done, None
+
+    @property
+    def done(self) -> int:
+        """Bytes read so far."""
+        return self._before + (0 if self._stream is None else self._stream.tell())
+
+
+def size_of(path: str | os.PathLike) -> int:
+    """The bytes of a file on its disk; 0 if that cannot be told."""
+    try:
+        filesystem, name = fsspec.core.url_to_fs(os.fspath(path))
+        return int(filesystem.size(name) or 0)
+    except (OSError, ImportError, ValueError):
+        return 0
+
+
 @contextmanager
-def open_input(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+def open_input(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes, decompressed; whatever is wrong with it becomes one sentence that names it."""
     path = os.fspath(path)
     try:
-        if path.endswith(".zst"):  # fsspec's own reader takes a file cut short for a whole one; pyarrow's does not
-            with fsspec.open(path, "rb") as raw, pyarrow.input_stream(raw, compression="zstd") as stream:
+        with fsspec.open(path, "rb") as raw:
+            if meter is not None:
+                meter.watch(raw)
+            with decompressed(raw, path) as stream:
                 yield stream
-        else:
-            with fsspec.open(path, "rb", compression="infer") as stream:
-                yield stream
+            if meter is not None:
+                meter.leave()
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; check the name.") from None
     except IsADirectoryError:
@@ -62,19 +97,48 @@ def open_input(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         raise
 
 
-def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 text file as (number from 1, text without line end); a byte order mark is dropped."""
-    with open_input(path) as stream:
+def decompressed(raw: IO[bytes], path: str) -> AbstractContextManager[IO[bytes]]:
+    """A stream of what is compressed in `raw`, told by the ending of `path`."""
+    if path.endswith(".zst"):  # fsspec's own reader takes a file cut short for a whole one; pyarrow's does not
+        return pyarrow.input_stream(raw, compression="zstd")
+    name = fsspec.utils.infer_compression(path)
+    return nullcontext(raw) if name is None else fsspec.compression.compr[name](raw, mode="rb")
+
+
+def read_lines(path: str | os.PathLike, *, longest: int = -1, meter: Meter | None = None) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 text file as (number from 1, text without line end); a byte order mark is dropped.
+
+    A line of more than `longest` bytes comes in several pieces with the same number; -1: every line is whole.
+    """
+    with open_input(path, meter) as opened:
         # Buffered, because not every decompressor can be read by lines.
-        for number, line in enumerate(io.BufferedReader(stream), start=1):  # type: ignore[type-var]
+        stream = io.BufferedReader(opened, 1 << 20)  # type: ignore[type-var]
+        number, rest = 1, b""
+        while line := stream.readline(longest):
+            whole = line.endswith(b"\n") or len(line) != longest
+            line = rest + line
+            rest = b"" if whole else line[complete(line) :]
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                text = line[: len(line) - len(rest)].decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"{path}, line {number}: byte {error.start + 1} is not UTF-8; "
                     f"convert the file, for instance with iconv -f GB18030 -t UTF-8."
                 ) from None
             yield number, text.rstrip("\r\n")
+            number += whole
+
+
+def complete(piece: bytes) -> int:
+    """How many bytes of a piece of UTF-8 make whole characters."""
+    for back in range(1, min(4, len(piece)) + 1):
+        byte = piece[-back]
+        if byte >= 0xC0:  # the first byte of a character of 2, 3 or 4
+            width = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(piece) - back if back < width else len(piece)
+        if byte < 0x80:
+            break
+    return len(piece)
 
 
 @contextmanager

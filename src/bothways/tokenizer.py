@@ -123,6 +123,10 @@ class Tokenizer:
         }
         (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
+    def to_json(self) -> str:
+        """All of it, as in `tokenizer.json`."""
+        return self._backend.to_str()
+
     @property
     def vocab_size(self) -> int:
         """Entries of the vocabulary, special tokens included."""
@@ -178,22 +182,19 @@ class Tokenizer:
         with_offsets: bool = False,
     ) -> list[Encoding]:
         """Many texts, or pairs, on all cores (the library releases the interpreter lock); see `encode`."""
-        pieces = self._cut(texts, with_offsets)
+        pieces = self.cut(texts, with_offsets)
         if pairs is None:
             return [self._assemble(piece, None, max_length, with_offsets) for piece in pieces]
         if len(pairs) != len(texts):
             raise InputError(f"{len(texts)} texts cannot be paired with {len(pairs)}; give as many of each.")
-        seconds = self._cut(pairs, with_offsets)
+        seconds = self.cut(pairs, with_offsets)
         return [
             self._assemble(piece, second, max_length, with_offsets)
             for piece, second in zip(pieces, seconds, strict=True)
         ]
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text alone, without special tokens and of any length."""
-        return [encoding.ids for encoding in self._cut(texts, with_offsets=False)]
-
-    def _cut(self, texts: Sequence[Text], with_offsets: bool) -> list[tokenizers.Encoding]:
+    def cut(self, texts: Sequence[Text], with_offsets: bool = False) -> list[tokenizers.Encoding]:
+        """Each text alone, without special tokens and of any length, as the library has it."""
         texts = list(texts)
         cut_already = bool(texts) and not isinstance(texts[0], str)
         if cut_already:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import bothways.data.corpus as corpus_module
-from bothways.data.corpus import Corpus, build_corpus, read_documents, split_sentences
+import bothways.data.preparation as preparation
+from bothways.data.corpus import Corpus
+from bothways.data.documents import read_documents, split_sentences
+from bothways.data.preparation import build_corpus
 from bothways.data.sentence_pairs import NEXT, RANDOM, SentencePairs, fit
 from bothways.errors import InputError
 from bothways.tokenizer import Tokenizer
@@ -26,10 +28,11 @@ def letters() -> Tokenizer:
 @pytest.fixture
 def alphabet(tmp_path: Path, letters: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     """26 documents, one a letter, of sentences of 1 to 12 tokens, spread over several shards."""
-    monkeypatch.setattr(corpus_module, "SHARD_TOKENS", 500)
+    monkeypatch.setattr(preparation, "SHARD_TOKENS", 500)
+    monkeypatch.setattr(preparation, "GROUP_CHARACTERS", 400)
     random = np.random.default_rng(0)
     documents = [[" ".join([letter] * random.integers(1, 13)) for _ in range(20)] for letter in LETTERS]
-    return build_corpus(documents, letters, tmp_path / "corpus", quiet=True)
+    return build_corpus(documents, letters, tmp_path / "corpus")
 
 
 def test_sentences() -> None:
@@ -66,7 +69,8 @@ def test_shards_hold_what_was_written(alphabet: Corpus, letters: Tokenizer) -> N
     for document in range(26):
         start, end = alphabet.document_starts[document : document + 2]
         assert end - start == 20
-        tokens = alphabet.take(np.arange(*alphabet.token_starts[[start, end]]))
+        tokens, continues = alphabet.take(np.arange(*alphabet.token_starts[[start, end]]))
+        assert not continues.any()
         assert set(letters.decode(tokens).replace(" ", "")) == {LETTERS[document]}
         assert 1 <= np.diff(alphabet.token_starts[start : end + 1]).min() <= 12
     assert alphabet.token_starts[-1] == sum(map(len, alphabet.tokens))
@@ -131,7 +135,7 @@ def test_an_epoch_reads_every_token_once(letters: Tokenizer, tmp_path: Path) -> 
     """Stretches cover every document from end to end."""
     random = np.random.default_rng(0)
     documents = [[" ".join(["a"] * random.integers(1, 90)) for _ in range(random.integers(1, 9))] for _ in range(50)]
-    corpus = build_corpus(documents, letters, tmp_path / "corpus", quiet=True)
+    corpus = build_corpus(documents, letters, tmp_path / "corpus")
     starts, ends, order = SentencePairs(corpus, sequence_length=32)._stretches(0)
     assert starts[0] == 0
     assert (starts[1:] == ends[:-1]).all()
@@ -148,23 +152,27 @@ def test_the_longer_text_gives_way() -> None:
 
 def test_mistakes(tmp_path: Path, alphabet: Corpus, letters: Tokenizer) -> None:
     with pytest.raises(InputError, match="no text"):
-        build_corpus([[""]], letters, tmp_path / "empty", quiet=True)
+        build_corpus([[""]], letters, tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
     with pytest.raises(InputError, match="exists already"):
         build_corpus([["a"]], letters, alphabet.directory)
-    lonely = build_corpus([["a b", "c d"]], letters, tmp_path / "lonely", quiet=True)
+    lonely = build_corpus([["a b", "c d"]], letters, tmp_path / "lonely")
     with pytest.raises(InputError, match="two documents"):
         SentencePairs(lonely)
     with pytest.raises(InputError, match=r"no corpus\.json"):
         Corpus.open(tmp_path)
-    shard = lonely.directory / "00000.tokens.npy"
-    np.save(shard, np.zeros(2, np.uint16))
-    with pytest.raises(InputError, match="shard 00000 is cut short"):
+    shard = lonely.directory / "00000.tokens"
+    content = shard.read_bytes()
+    shard.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(InputError, match="shard 00000 is damaged"):
         Corpus.open(lonely.directory)
-    shard.write_bytes(shard.read_bytes()[:20])
-    with pytest.raises(InputError, match="shard 00000 is missing or damaged"):
+    shard.write_bytes(content[:-2])
+    with pytest.raises(InputError, match=r"00000\.tokens: this part of the corpus is missing or cut short"):
         Corpus.open(lonely.directory)
     description = json.loads((alphabet.directory / "corpus.json").read_text())
+    (alphabet.directory / "corpus.json").write_text(json.dumps(description | {"format": 1}))
+    with pytest.raises(InputError, match="another format"):
+        Corpus.open(alphabet.directory)
     (alphabet.directory / "corpus.json").write_text(json.dumps(description | {"tokenizer": "another"}))
     with pytest.raises(InputError, match="another tokenizer"):
         Corpus.open(alphabet.directory)

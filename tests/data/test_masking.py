@@ -22,7 +22,7 @@ def within(count: int, total: int, share: float) -> bool:
 
 
 def test_share_and_fates(packed: np.ndarray, tokenizer: Tokenizer) -> None:
-    masked = Masking(tokenizer, whole_words=False)(packed, np.random.default_rng(0))
+    masked = Masking(tokenizer, whole_words=False)(packed, tokenizer.continues_word()[packed], np.random.default_rng(0))
     special = np.isin(tokenizer.tokens(packed), SPECIAL_TOKENS)
     chosen = len(masked.positions)
     assert within(chosen, int((~special).sum()), 0.15)
@@ -42,7 +42,7 @@ def test_share_and_fates(packed: np.ndarray, tokenizer: Tokenizer) -> None:
 
 
 def test_whole_words_go_together(packed: np.ndarray, tokenizer: Tokenizer) -> None:
-    masked = Masking(tokenizer)(packed, np.random.default_rng(0))
+    masked = Masking(tokenizer)(packed, tokenizer.continues_word()[packed], np.random.default_rng(0))
     chosen = np.zeros(len(packed), bool)
     chosen[masked.positions] = True
     continues = tokenizer.continues_word()[packed]
@@ -54,7 +54,7 @@ def test_whole_words_go_together(packed: np.ndarray, tokenizer: Tokenizer) -> No
 
 
 def test_chance_is_the_callers(packed: np.ndarray, tokenizer: Tokenizer) -> None:
-    masking = Masking(tokenizer)
-    first, again = (masking(packed, np.random.default_rng(5)) for _ in range(2))
+    masking, continues = Masking(tokenizer), tokenizer.continues_word()[packed]
+    first, again = (masking(packed, continues, np.random.default_rng(5)) for _ in range(2))
     assert (first.token_ids == again.token_ids).all()
-    assert (masking(packed, np.random.default_rng(6)).token_ids != first.token_ids).any()
+    assert (masking(packed, continues, np.random.default_rng(6)).token_ids != first.token_ids).any()

@@ -16,7 +16,7 @@ import torch
 from conftest import films, random_bert
 from test_loop import CPU, OUTPUTS, Random, settings, weights
 
-from bothways.data.corpus import build_corpus
+from bothways.data.preparation import build_corpus
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model
 from bothways.model.config import EncoderConfig
@@ -180,7 +180,7 @@ def test_asked_to_stop(encoder_config: EncoderConfig, tmp_path: Path) -> None:
 def test_a_command_killed_again_and_again(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """`bothways pretrain` under SIGKILL and SIGTERM at random moments, against the same command left alone."""
     documents = [[t + "." for t in films(8, seed=seed)[0]] for seed in range(60)]
-    build_corpus(documents, tokenizer, tmp_path / "corpus", quiet=True)
+    build_corpus(documents, tokenizer, tmp_path / "corpus")
     command = [
         sys.executable,
         "-m",

@@ -26,16 +26,18 @@ class Masking:
 
     def __init__(self, tokenizer: Tokenizer, *, rate: float = 0.15, whole_words: bool = True) -> None:
         """`rate`: share of words to choose. `whole_words`: the pieces of a word are chosen together."""
-        self.rate, self.mask_id = rate, tokenizer.mask_id
-        self.continues = tokenizer.continues_word() if whole_words else np.zeros(tokenizer.vocab_size, bool)
+        self.rate, self.mask_id, self.whole_words = rate, tokenizer.mask_id, whole_words
         spelled = tokenizer.tokens(range(tokenizer.vocab_size))
         self.special = np.isin(spelled, SPECIAL_TOKENS)
         self.ordinary = np.flatnonzero(~self.special)
 
-    def __call__(self, token_ids: np.ndarray, random: np.random.Generator) -> Masked:
-        """Hide words in packed sequences. Special tokens are never chosen. (tokens,) int64 → `Masked`."""
-        # A token continues the word before it only if that is no special token.
-        begins = ~self.continues[token_ids]
+    def __call__(self, token_ids: np.ndarray, continues: np.ndarray, random: np.random.Generator) -> Masked:
+        """Hide words in packed sequences. Special tokens are never chosen.
+
+        `token_ids` (tokens,) int64; `continues` (tokens,) bool: whether a token continues the word before it.
+        """
+        # A word that was cut at its front goes on after a special token, and begins there.
+        begins = ~continues if self.whole_words else np.ones(len(token_ids), bool)
         begins[1:] |= self.special[token_ids[:-1]]
         begins[:1] = True
         word = np.cumsum(begins) - 1

@@ -29,6 +29,8 @@ class Pairs:
     """(tokens,) int64."""
     segment_ids: np.ndarray
     """(tokens,) int64."""
+    continues: np.ndarray
+    """(tokens,) bool: whether a token continues the word before it."""
     lengths: np.ndarray
     """(pairs,) int64: the tokens of each pair, special tokens included."""
     labels: np.ndarray
@@ -148,13 +150,15 @@ class SentencePairs:
         separators = starts + 1 + first_length
         token_ids = np.empty(lengths.sum(), np.int64)
         segment_ids = np.zeros(lengths.sum(), np.int64)
+        continues = np.zeros(lengths.sum(), bool)
         token_ids[starts] = tokenizer.first_id
         token_ids[separators] = tokenizer.separator_id
         token_ids[starts + lengths - 1] = tokenizer.separator_id
         segment_ids[ranges(separators + 1, second_length + 1)] = 1
-        token_ids[ranges(starts + 1, first_length)] = self.corpus.take(ranges(first, first_length))
-        token_ids[ranges(separators + 1, second_length)] = self.corpus.take(ranges(second, second_length))
-        return Pairs(token_ids, segment_ids, lengths, labels)
+        for goal, begin, length in ((starts, first, first_length), (separators, second, second_length)):
+            places = ranges(goal + 1, length)
+            token_ids[places], continues[places] = self.corpus.take(ranges(begin, length))
+        return Pairs(token_ids, segment_ids, continues, lengths, labels)
 
 
 def fit(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig
 from bothways.model.outputs import UNLABELLED
-from bothways.storage import open_input, read_lines
+from bothways.storage import Meter, open_input, read_lines
 from bothways.tokenizer import Text
 
 LabelKind = Literal["single", "multi", "regression", "tags"]
@@ -31,7 +31,7 @@ Row = tuple[str, dict[str, Any]]
 # ── Reading rows ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_rows(path: str | os.PathLike) -> Iterator[Row]:
+def read_rows(path: str | os.PathLike, *, meter: Meter | None = None) -> Iterator[Row]:
     """The rows of a table, one after the other; the format is told by the name.
 
     Raises InputError, with file and line, for anything that cannot be read.
@@ -39,13 +39,13 @@ def read_rows(path: str | os.PathLike) -> Iterator[Row]:
     name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", os.fspath(path))
     for endings, reader in READERS.items():
         if name.endswith(endings):
-            return reader(path)
+            return reader(path, meter)
     raise InputError(f"{path}: the name tells no format; use .csv, .tsv, .jsonl or .parquet, also with .gz, .xz, .zst.")
 
 
-def read_csv(path: str | os.PathLike, delimiter: str = ",") -> Iterator[Row]:
+def read_csv(path: str | os.PathLike, meter: Meter | None = None, delimiter: str = ",") -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader((text + "\n" for _, text in read_lines(path)), delimiter=delimiter, strict=True)
+    reader = csv.reader((text + "\n" for _, text in read_lines(path, meter=meter)), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     line = 1
     try:
@@ -66,12 +66,12 @@ def read_csv(path: str | os.PathLike, delimiter: str = ",") -> Iterator[Row]:
         raise InputError(f"{path}: the file is empty; the first line must name the columns.")
 
 
-def read_tsv(path: str | os.PathLike) -> Iterator[Row]:
-    return read_csv(path, delimiter="\t")
+def read_tsv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+    return read_csv(path, meter, delimiter="\t")
 
 
-def read_json_lines(path: str | os.PathLike) -> Iterator[Row]:
-    for number, text in read_lines(path):
+def read_json_lines(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+    for number, text in read_lines(path, meter=meter):
         if not text.strip():
             continue
         try:
@@ -83,11 +83,11 @@ def read_json_lines(path: str | os.PathLike) -> Iterator[Row]:
         yield f"line {number}", cells
 
 
-def read_parquet(path: str | os.PathLike) -> Iterator[Row]:
+def read_parquet(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    with open_input(path) as stream:
+    with open_input(path, meter) as stream:
         try:
             number = 0
             for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=4096):

@@ -15,10 +15,19 @@ class Progress:
     """Counts from 0 to `total` of some unit and says what has been measured on the way."""
 
     def __init__(
-        self, name: str, total: int, *, begun: int = 0, every_seconds: float = 10.0, quiet: bool = False
+        self,
+        name: str,
+        total: int,
+        *,
+        unit: str = "",
+        begun: int = 0,
+        every_seconds: float = 10.0,
+        quiet: bool = False,
     ) -> None:
-        """`begun`: how far earlier work had come."""
+        """`unit`: what is counted, if it must be said; bytes are shown as kB, MB, …; `begun`: how far earlier work
+        had come."""
         self.name, self.total, self.begun, self.every_seconds, self.quiet = name, total, begun, every_seconds, quiet
+        self.counted = size if unit == "bytes" else str
         self.started = self._said = time.monotonic()
         self._bar: Bar | None = None
 
@@ -53,12 +62,26 @@ class Progress:
             return
         self._said = now
         left = (now - self.started) / max(done - self.begun, 1) * (self.total - done)
-        print(f"{self.name}  {done}/{self.total}  {said}  {clock(left)} left", file=sys.stderr, flush=True)
+        print(
+            f"{self.name}  {self.counted(done)}/{self.counted(self.total)}  {said}  {clock(left)} left",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def readable(value: float) -> str:
     """A figure in few characters: 0.3127, 12.5, 18,240."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def size(count: int) -> str:
+    """Bytes in few characters: 831 B, 12.4 MB."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
 
 
 def clock(seconds: float) -> str:
