@@ -22,6 +22,8 @@ format: .venv/dev.done  ## put the code into its format
 
 bench: .venv/dev.done  ## every speed claim of the README; DATA names a folder with sst2/train.csv.xz and others
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/output_layers.py
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/pretraining.py
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/preparation.py
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/against_transformers.py $(if $(DATA),--data $(DATA))
 
 .venv/demo.done: EXTRA = [demo]

@@ -33,7 +33,7 @@ Reviews = list[tuple[str, str]]
 """(text, "positive" or "negative")"""
 
 TEST_ROWS, TRAIN_ROWS = 2000, 8000
-PRETRAINING = pretraining.PretrainingConfig(steps=2000, batch_tokens=1024, sequence_length=64)
+PRETRAINING = pretraining.PretrainingConfig(steps=2000, batch_tokens=1024, sequence_length=64, final_share=0.0)
 FINETUNING = finetuning.FinetuningConfig(epochs=3, learning_rate=5e-4, max_length=64, pooling="mean")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from bothways.batch import PackedBatch, TrainingBatch
+from bothways.data.chance import uniform
 from bothways.data.corpus import Corpus
 from bothways.data.masking import Masking
-from bothways.data.sentence_pairs import SentencePairs
+from bothways.data.sentence_pairs import Pairs, SentencePairs, ranges
 from bothways.errors import InputError
 from bothways.formats.hugging_face import save_model
 from bothways.model.bert import Bert
@@ -23,7 +24,14 @@ from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, BertConfig, Encode
 from bothways.storage import refuse_existing
 from bothways.tokenizer import Tokenizer
 from bothways.training.checkpoint import Checkpoints
+from bothways.training.distributed import ALONE, Ranks
 from bothways.training.loop import TrainingConfig, TrainingLog, train
+from bothways.training.precision import computing_in, default_device, resolve
+from bothways.training.throughput import peak
+from bothways.training.watching import Watch
+
+LOG_EVERY = 25
+"""Updates between entries of the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,10 @@ class PretrainingConfig(TrainingConfig):
     """Tokens in an update."""
     sequence_length: int = 128
     """Longest pair of texts, in tokens."""
+    final_length: int = 512
+    """Longest pair of texts in the last updates, so that late positions are learned, too."""
+    final_share: float = 0.1
+    """Share of the updates that read pairs of `final_length`, as in the paper (appendix A.2); 0: none."""
     masking_rate: float = 0.15
     """Share of words to be guessed."""
     whole_words: bool = True
@@ -46,44 +58,129 @@ class PretrainingConfig(TrainingConfig):
     """Learn to tell whether the second text follows the first, beside the hidden words."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints."""
+    held_out: float = 0.01
+    """Share of the documents that is kept aside to judge the encoder (500 at most); 0: none."""
+    evaluate_every: int = 500
+    """Updates between judgements on the documents kept aside."""
     dropout: float = 0.0
     """Dropout while pre-training; text seen once or twice needs none, and it costs a third of the speed."""
+
+
+def places(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Where each token stands: (which pair, which token of it), both (tokens,) int64."""
+    return np.repeat(pairs.positions, pairs.lengths), ranges(np.zeros_like(pairs.lengths), pairs.lengths)
+
+
+class Phase:
+    """Updates whose pairs have the same length."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: PretrainingConfig,
+        length: int,
+        seed: int,
+        documents: np.ndarray | None,
+        ranks: Ranks,
+    ) -> None:
+        self.pairs = SentencePairs(
+            corpus,
+            sequence_length=length,
+            random_share=0.5 if config.next_sentence else 0.0,
+            seed=seed,
+            documents=documents,
+        )
+        self.in_update = max(1, config.batch_tokens // length)
+        """Pairs."""
+        if self.in_update < ranks.world:
+            raise InputError(
+                f"An update of {config.batch_tokens} tokens has {self.in_update} pairs of {length}, too few for "
+                f"{ranks.world} processes; ask for more --batch-tokens."
+            )
+        self.in_micro_batch = max(1, config.micro_batch_tokens // length)
+        """Pairs, at most."""
 
 
 class PretrainingBatches:
     """Masked sentence pairs, made when they are needed: update `step` is a pure function of (seed, step)."""
 
-    def __init__(self, corpus: Corpus, config: PretrainingConfig) -> None:
-        self.config = config
-        self.pairs = SentencePairs(
-            corpus,
-            sequence_length=config.sequence_length,
-            random_share=0.5 if config.next_sentence else 0.0,
-            seed=config.seed,
-        )
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: PretrainingConfig,
+        documents: np.ndarray | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """`documents`: those to read; None: all. `ranks`: every one of them gets its own part of each update."""
+        self.config, self.ranks = config, ranks
         self.masking = Masking(corpus.tokenizer, rate=config.masking_rate, whole_words=config.whole_words)
-        self.in_micro_batch = max(1, min(config.batch_tokens, config.micro_batch_tokens) // config.sequence_length)
-        self.micro_batches = max(1, round(config.batch_tokens / (self.in_micro_batch * config.sequence_length)))
+        self.main = self.final = Phase(corpus, config, config.sequence_length, config.seed, documents, ranks)
+        self.final_from = config.steps - round(config.steps * config.final_share)
+        if self.final_from < config.steps and config.final_length != config.sequence_length:
+            self.final = Phase(corpus, config, config.final_length, config.seed + 1, documents, ranks)
 
     def __len__(self) -> int:
         return self.config.steps
 
     def update(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of update `step`."""
-        first = step * self.micro_batches * self.in_micro_batch
-        return [
-            self.batch(first + part * self.in_micro_batch, self.in_micro_batch) for part in range(self.micro_batches)
-        ]
+        phase = self.main if step < self.final_from else self.final
+        positions = step * phase.in_update + np.arange(phase.in_update)
+        own = np.array_split(positions, self.ranks.world)[self.ranks.rank]
+        parts = max(1, -(-len(own) // phase.in_micro_batch))
+        return [self.batch(phase.pairs, part) for part in np.array_split(own, parts)]
 
-    def batch(self, position: int, count: int) -> TrainingBatch:
-        """`count` pairs from `position` on, packed by length and masked."""
-        pairs = self.pairs.at(np.arange(position, position + count))
-        masked = self.masking(pairs.token_ids, pairs.continues, np.random.default_rng([self.config.seed, 1, position]))
+    def batch(self, of: SentencePairs, positions: np.ndarray) -> TrainingBatch:
+        """The pairs at some positions, packed by length and masked."""
+        pairs = of.at(positions)
+        # Chance belongs to each token of each pair, so that it does not matter which pairs share a batch.
+        chance = uniform(of.seed, *places(pairs), draws=3, stream=2)
+        masked = self.masking(pairs.token_ids, pairs.continues, chance)
         inputs = PackedBatch.of(masked.token_ids, pairs.segment_ids, pairs.lengths, masked.positions)
         targets = {MASKED_WORD.name: torch.from_numpy(masked.targets)}
         if self.config.next_sentence:
             targets[NEXT_SENTENCE.name] = torch.from_numpy(pairs.labels)
         return TrainingBatch(inputs, targets)
+
+
+class HeldOut:
+    """Text kept aside, masked once and for all: how well the output layers do on what was never read."""
+
+    PAIRS, TOKENS = 512, 8192
+
+    def __init__(self, corpus: Corpus, config: PretrainingConfig, documents: np.ndarray) -> None:
+        batches = PretrainingBatches(corpus, replace(config, seed=config.seed + 2, final_share=0.0), documents)
+        pairs = batches.main.pairs
+        count = min(self.PAIRS, pairs.in_epoch)
+        at_once = max(1, self.TOKENS // config.sequence_length)
+        parts = np.array_split(np.arange(count), -(-count // at_once))
+        self.batches = [batches.batch(pairs, part) for part in parts]
+
+    @torch.no_grad()
+    def judge(self, bert: Bert, dtype: torch.dtype, device: torch.device) -> dict[str, tuple[float, float]]:
+        """By output layer: (loss, accuracy)."""
+        bert.eval()
+        losses, right, counts = ({output.config.name: 0.0 for output in bert.outputs} for _ in range(3))
+        for batch in self.batches:
+            batch = batch.to(device)
+            with computing_in(dtype, device):
+                logits = bert(batch.inputs)
+            for output in bert.outputs:
+                name, targets = output.config.name, batch.targets[output.config.name]
+                losses[name] += float(output.loss(logits[name], targets))
+                right[name] += int((logits[name].argmax(-1) == targets).sum())
+                counts[name] += output.count(targets)
+        return {name: (losses[name] / max(1, n), right[name] / max(1, n)) for name, n in counts.items()}
+
+
+def split_documents(corpus: Corpus, config: PretrainingConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(documents to read, documents kept aside), spread evenly over the corpus; of fewer than 200 none is kept."""
+    everything = np.arange(corpus.documents)
+    count = min(500, int(corpus.documents * config.held_out))
+    if count < 2:
+        return everything, everything[:0]
+    aside = np.linspace(0, corpus.documents - 1, count).astype(np.int64)
+    return np.setdiff1d(everything, aside), aside
 
 
 def new_encoder(encoder: EncoderConfig, *, next_sentence: bool = True, seed: int = 0) -> Bert:
@@ -98,14 +195,39 @@ def fit(
     config: PretrainingConfig,
     *,
     checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
+    ranks: Ranks = ALONE,
     quiet: bool = False,
 ) -> TrainingLog:
     """Pre-train `bert` in place."""
     for module in bert.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = config.dropout
-    batches = PretrainingBatches(corpus, config)
-    return train(bert, batches, config, name="pre-training", checkpoints=checkpoints, quiet=quiet)
+    device = ranks.device or default_device()
+    dtype = resolve(config.precision, device)
+    read, aside = split_documents(corpus, config)
+    held_out = HeldOut(corpus, config, aside) if len(aside) else None
+
+    def after_update(update: int, log: TrainingLog) -> None:
+        if held_out is not None and (update % config.evaluate_every == 0 or update == config.steps):
+            for name, judged in held_out.judge(bert, dtype, device).items():
+                log.held_out.setdefault(name, []).append((update, *judged))
+        if watch is not None and update % LOG_EVERY == 0:
+            watch.update(log)
+
+    return train(
+        bert,
+        PretrainingBatches(corpus, config, read, ranks),
+        config,
+        name="pre-training",
+        device=device,
+        checkpoints=checkpoints,
+        after_update=after_update,
+        log_every=LOG_EVERY,
+        peak=0.0 if quiet else peak(device, dtype),
+        ranks=ranks,
+        quiet=quiet or not ranks.first,
+    )
 
 
 def pretrain(
@@ -124,40 +246,51 @@ def pretrain(
     InputError for what the user must mend and `Stopped` if asked to stop (SIGTERM), with a checkpoint written.
     """
     config = config or PretrainingConfig()
-    out = Path(out)
+    out, ranks = Path(out), Ranks.join()
     refuse_existing(out, overwrite)
     unfinished = out.with_name(out.name + ".run")
     if unfinished.exists() and not resume and not overwrite:
         raise InputError(f"{unfinished} holds an unfinished run; add --resume to go on or --overwrite to start anew.")
     opened = Corpus.open(corpus)
     bert = new_encoder(preset(size, opened.tokenizer.vocab_size), next_sentence=config.next_sentence, seed=config.seed)
-    if unfinished.exists() and not resume:
+    longest = max(config.sequence_length, config.final_length if config.final_share else 0)
+    if longest > bert.config.encoder.max_positions:
+        raise InputError(
+            f"Pairs of {longest} tokens are longer than the position table ({bert.config.encoder.max_positions}); "
+            f"ask for a shorter --sequence-length or --final-length."
+        )
+    ranks.require_same(opened.fingerprint, "corpus")
+    if ranks.first and unfinished.exists() and not resume:
         shutil.rmtree(unfinished)
+    ranks.wait()
     checkpoints = Checkpoints(
         unfinished / "checkpoints",
         {"preset": size, "corpus": opened.fingerprint, **deciding(config)},
         every_seconds=60 * config.checkpoint_minutes,
     )
-    log = fit(bert, opened, config, checkpoints=checkpoints)
+    state = checkpoints.latest()
+    watch = Watch(unfinished, begun=0 if state is None else state.update) if ranks.first else None
+    log = fit(bert, opened, config, checkpoints=checkpoints, watch=watch, ranks=ranks)
+    if watch is None:
+        return bert, opened.tokenizer, log
     metrics = {
         "updates": log.updates,
         "tokens": log.tokens,
         "seconds": round(log.seconds, 2),
         "tokens_per_second": round(log.tokens_per_second, 1),
+        "share_of_peak": round(log.share_of_peak, 4),
         "losses": log.losses,
+        "held_out": log.held_out,
         "settings": asdict(config),
     }
-    save_model(
-        out,
-        bert,
-        opened.tokenizer,
-        extra_files={"metrics.json": json.dumps(metrics, indent=2) + "\n"},
-        overwrite=overwrite,
-    )
+    files = {"metrics.json": json.dumps(metrics, indent=2) + "\n", **watch.close(log)}
+    save_model(out, bert, opened.tokenizer, extra_files=files, overwrite=overwrite)
     shutil.rmtree(unfinished, ignore_errors=True)
     return bert, opened.tokenizer, log
 
 
 def deciding(config: PretrainingConfig) -> dict[str, Any]:
     """The settings that decide the numbers of a run."""
-    return {name: value for name, value in asdict(config).items() if name != "checkpoint_minutes"}
+    return {
+        name: value for name, value in asdict(config).items() if name not in ("checkpoint_minutes", "evaluate_every")
+    }

@@ -116,7 +116,8 @@ def test_chinese_words_are_hidden_whole(tokenizer: Tokenizer, tmp_path: Path) ->
             words.append(token)
     assert {"酒店", "干净", "服务", "屏幕", "电池", "unbelievably"} <= set(words)
     pairs = SentencePairs(corpus, sequence_length=48, seed=1).at(np.arange(200))
-    masked = Masking(tokenizer)(pairs.token_ids, pairs.continues, np.random.default_rng(0))
+    chance = np.random.default_rng(0).random((3, len(pairs.token_ids)))
+    masked = Masking(tokenizer)(pairs.token_ids, pairs.continues, chance)
     chosen = np.zeros(len(pairs.token_ids), bool)
     chosen[masked.positions] = True
     special = np.isin(tokenizer.tokens(pairs.token_ids), SPECIAL_TOKENS)

@@ -31,22 +31,23 @@ class Masking:
         self.special = np.isin(spelled, SPECIAL_TOKENS)
         self.ordinary = np.flatnonzero(~self.special)
 
-    def __call__(self, token_ids: np.ndarray, continues: np.ndarray, random: np.random.Generator) -> Masked:
+    def __call__(self, token_ids: np.ndarray, continues: np.ndarray, chance: np.ndarray) -> Masked:
         """Hide words in packed sequences. Special tokens are never chosen.
 
-        `token_ids` (tokens,) int64; `continues` (tokens,) bool: whether a token continues the word before it.
+        `token_ids` (tokens,) int64; `continues` (tokens,) bool: whether a token continues the word before it; `chance`
+        (3, tokens) in [0, 1): whether a word that begins here is chosen, a chosen token's fate, what replaces it.
         """
         # A word that was cut at its front goes on after a special token, and begins there.
         begins = ~continues if self.whole_words else np.ones(len(token_ids), bool)
         begins[1:] |= self.special[token_ids[:-1]]
         begins[:1] = True
-        word = np.cumsum(begins) - 1
-        chosen = (random.random(word[-1] + 1) < self.rate)[word] & ~self.special[token_ids]
+        first_of_word = np.maximum.accumulate(np.where(begins, np.arange(len(token_ids)), 0))
+        chosen = (chance[0] < self.rate)[first_of_word] & ~self.special[token_ids]
         positions = np.flatnonzero(chosen)
         targets = token_ids[positions]
-        fate = random.random(len(positions))
+        fate = chance[1][positions]
         hidden = token_ids.copy()
         hidden[positions[fate < 0.8]] = self.mask_id
         replaced = positions[fate >= 0.9]
-        hidden[replaced] = random.choice(self.ordinary, len(replaced))
+        hidden[replaced] = self.ordinary[(chance[2][replaced] * len(self.ordinary)).astype(np.int64)]
         return Masked(hidden, positions, targets)

@@ -35,6 +35,8 @@ class Pairs:
     """(pairs,) int64: the tokens of each pair, special tokens included."""
     labels: np.ndarray
     """(pairs,) int64: `NEXT` or `RANDOM`; the order of labels in `model.config.NEXT_SENTENCE`."""
+    positions: np.ndarray
+    """(pairs,) int64: which pairs these are."""
 
 
 class SentencePairs:
@@ -48,11 +50,13 @@ class SentencePairs:
         short_share: float = 0.1,
         random_share: float = 0.5,
         seed: int = 0,
+        documents: np.ndarray | None = None,
     ) -> None:
         """`short_share`: share of stretches cut shorter at random, so that short inputs are no surprise later.
         `random_share`: share of pairs whose second text is from another document; 0: never, for a model without
-        next-sentence prediction."""
-        if random_share and corpus.documents < 2:
+        next-sentence prediction. `documents`: those to read, in rising order; None: all."""
+        self.documents = np.arange(corpus.documents) if documents is None else documents
+        if random_share and len(self.documents) < 2:
             raise InputError(
                 f"{corpus.directory}: next-sentence pairs need two documents at least; put a blank line between "
                 f"documents, or leave out the next-sentence output."
@@ -89,7 +93,8 @@ class SentencePairs:
         first_start = first_start + within_excess(first_end - first_start - keep_first, chance[4])
         second_start = second_start + within_excess(second_end - second_start - keep_second, chance[5])
         order = np.argsort(keep_first + keep_second, kind="stable")
-        return self._laid_out(*(a[order] for a in (first_start, keep_first, second_start, keep_second, labels)))
+        spans = (first_start, keep_first, second_start, keep_second, labels, positions)
+        return self._laid_out(*(values[order] for values in spans))
 
     def _stretches(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The stretches of an epoch: (first sentence, sentence after the last, the order to visit them in)."""
@@ -105,7 +110,7 @@ class SentencePairs:
         document_of = np.repeat(np.arange(len(documents) - 1), np.diff(documents))
         after = np.minimum(after, documents[document_of + 1])
         starts: list[np.ndarray] = []
-        at = documents[:-1]
+        at = documents[self.documents]
         while len(at):
             starts.append(at)
             following = after[at]
@@ -128,9 +133,9 @@ class SentencePairs:
     ) -> tuple[np.ndarray, np.ndarray]:
         """About `lengths` tokens from a random place in a document other than that of each sentence in `starts`."""
         documents, token_of = self.corpus.document_starts, self._token_of
-        own = np.searchsorted(documents, starts, side="right") - 1
-        other = (which * (self.corpus.documents - 1)).astype(np.int64)
-        other = np.minimum(other + (other >= own), self.corpus.documents - 1)
+        own = np.searchsorted(self.documents, np.searchsorted(documents, starts, side="right") - 1)
+        other = (which * (len(self.documents) - 1)).astype(np.int64)
+        other = self.documents[np.minimum(other + (other >= own), len(self.documents) - 1)]
         first, end = documents[other], documents[other + 1]
         at = first + (where * (end - first)).astype(np.int64)
         last = np.minimum(np.searchsorted(token_of, token_of[at] + lengths, side="left"), end)
@@ -143,6 +148,7 @@ class SentencePairs:
         second: np.ndarray,
         second_length: np.ndarray,
         labels: np.ndarray,
+        positions: np.ndarray,
     ) -> Pairs:
         """Spans of the corpus' tokens → `[CLS] first [SEP] second [SEP]`, end to end."""
         tokenizer, lengths = self.corpus.tokenizer, first_length + second_length + SPECIALS
@@ -158,7 +164,7 @@ class SentencePairs:
         for goal, begin, length in ((starts, first, first_length), (separators, second, second_length)):
             places = ranges(goal + 1, length)
             token_ids[places], continues[places] = self.corpus.take(ranges(begin, length))
-        return Pairs(token_ids, segment_ids, continues, lengths, labels)
+        return Pairs(token_ids, segment_ids, continues, lengths, labels, positions)
 
 
 def fit(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,9 +16,11 @@ from bothways.batch import TrainingBatch
 from bothways.memory import keep_freed_memory
 from bothways.model.bert import Bert
 from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
+from bothways.training.distributed import ALONE, Ranks
 from bothways.training.optimization import optimizer_for, schedule
 from bothways.training.precision import Precision, computing_in, default_device, resolve
 from bothways.training.progress import Progress
+from bothways.training.throughput import training_operations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +62,30 @@ class TrainingLog:
     seconds: float = 0.0
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """By output layer: (update, mean loss since the entry before)."""
+    held_out: dict[str, list[tuple[int, float, float]]] = field(default_factory=dict)
+    """By output layer: (update, loss, accuracy) on text kept aside."""
+    operations: float = 0.0
+    """Floating-point operations of all matrix products; see `training.throughput`."""
+    peak: float = 0.0
+    """The most operations a second that the hardware was seen to do; 0: not measured."""
 
     @classmethod
     def of(cls, measured: Mapping[str, Any]) -> TrainingLog:
         """The log that a checkpoint has kept."""
-        losses = {name: [(update, loss) for update, loss in entries] for name, entries in measured["losses"].items()}
-        return cls(measured["updates"], measured["tokens"], measured["seconds"], losses)
+        known = {field.name: measured[field.name] for field in fields(cls)}
+        for series in ("losses", "held_out"):  # JSON knows no tuples
+            known[series] = {name: [tuple(e) for e in entries] for name, entries in known[series].items()}
+        return cls(**known)
 
     @property
     def tokens_per_second(self) -> float:
         """Tokens read and learned from in a second of wall time."""
         return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def share_of_peak(self) -> float:
+        """Operations a second as a share of the peak; 0 if that was not measured."""
+        return self.operations / self.seconds / self.peak if self.seconds and self.peak else 0.0
 
 
 def train(
@@ -83,16 +98,20 @@ def train(
     checkpoints: Checkpoints | None = None,
     after_update: Callable[[int, TrainingLog], None] | None = None,
     log_every: int = 25,
+    peak: float = 0.0,
+    ranks: Ranks = ALONE,
     quiet: bool = False,
 ) -> TrainingLog:
     """Train `bert` in place on all updates that `batches` has; the model ends on `device`, in evaluation mode.
 
     With `checkpoints` it goes on from the newest of them and writes new ones; asked to stop (SIGTERM) it writes one
     and raises `Stopped`. The weights at the end are the same, bit for bit, however often it was stopped or killed (on
-    the same machine). `after_update(updates done, log)` is called after each update.
+    the same machine). `after_update(updates done, log)` is called after each update. `peak`: the most operations a
+    second of the hardware, to tell which share of it is used; 0: that is not told. `ranks`: the processes that share
+    every update; `batches` has this one's part.
     """
     keep_freed_memory()
-    device = device or default_device()
+    device = ranks.device or device or default_device()
     dtype = resolve(config.precision, device)
     bert.to(device).train()
     keep_gradients_in_place(bert, device)
@@ -103,6 +122,7 @@ def train(
         state.restore(bert, optimizer)
         log = TrainingLog.of(state.measured)
         recent.restore(state.recent, state.measured["recent_counts"])
+    log.peak = peak
     begun, seconds_before = log.updates, log.seconds
     started = time.perf_counter()
 
@@ -116,26 +136,34 @@ def train(
             torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, is a pure function of the step
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * schedule(step, total=total, warmup=config.warmup)
-            recent.add(backward(bert, update, dtype, device))
+            recent.add(backward(bert, update, dtype, device, ranks))
+            ranks.sum_gradients(bert)
             torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=False)
 
             log.updates = step + 1
-            log.tokens += sum(len(batch.inputs.token_ids) for batch in update)
+            tokens = sum(len(batch.inputs.token_ids) for batch in update)
+            operations = sum(training_operations(bert, batch.inputs) for batch in update)
+            done = ranks.sums(torch.tensor([tokens, operations], dtype=torch.float64, device=ranks.device))
+            log.tokens += int(done[0])
+            log.operations += float(done[1]) / ranks.world  # `peak` is that of one rank's hardware
             log.seconds = seconds_before + time.perf_counter() - started
             if log.updates % log_every == 0 or log.updates == total:
                 for output, loss in recent.means().items():
                     log.losses.setdefault(output, []).append((log.updates, loss))
             last = {f"{output}_loss": entries[-1][1] for output, entries in log.losses.items()}
+            if peak:
+                last["of_peak"] = log.share_of_peak
             progress.update(log.updates, **last, tokens_a_second=log.tokens_per_second)
             if after_update is not None:
                 after_update(log.updates, log)
                 bert.train()
             if checkpoints is not None and log.updates < total:
-                if stop.is_set():
-                    raise Stopped(f"Stopped after {log.updates:,} of {total:,} updates; {save()} is the checkpoint.")
-                if checkpoints.due:
+                if ranks.any(stop.is_set()):
+                    saved = save() if ranks.first else "that of rank 0"
+                    raise Stopped(f"Stopped after {log.updates:,} of {total:,} updates; {saved} is the checkpoint.")
+                if ranks.first and checkpoints.due:
                     save()
     bert.eval()
     return log
@@ -166,15 +194,14 @@ def prefetched(batches: Batches, begin: int = 0) -> Iterator[list[TrainingBatch]
 
 
 def backward(
-    bert: Bert, update: list[TrainingBatch], dtype: torch.dtype, device: torch.device
+    bert: Bert, update: list[TrainingBatch], dtype: torch.dtype, device: torch.device, ranks: Ranks = ALONE
 ) -> Mapping[str, tuple[Tensor, int]]:
-    """Add the gradients of one update; every labelled target of an output weighs the same, whichever micro-batch it
-    is in. Returns by output: (summed loss, number of targets)."""
-    counts: dict[str, int] = {}
-    for batch in update:
-        for output in bert.outputs:
-            targets = batch.targets[output.config.name]
-            counts[output.config.name] = counts.get(output.config.name, 0) + output.count(targets)
+    """Add the gradients of one update; every labelled target of an output weighs the same, whichever micro-batch, and
+    whichever rank, it is in. Returns by output: (summed loss, number of targets), over all ranks."""
+    names = [output.config.name for output in bert.outputs]
+    counted = [sum(output.count(batch.targets[output.config.name]) for batch in update) for output in bert.outputs]
+    total = ranks.sums(torch.tensor(counted, dtype=torch.float64, device=ranks.device)).tolist()
+    counts = {name: int(count) for name, count in zip(names, total, strict=True)}
     sums: dict[str, Tensor] = {}
     for batch in update:
         batch = batch.to(device)
@@ -191,7 +218,8 @@ def backward(
         torch.stack(weighted).sum().backward()
         for output_name, loss in losses.items():
             sums[output_name] = sums.get(output_name, 0.0) + loss.detach()
-    return {output_name: (sums[output_name], count) for output_name, count in counts.items()}
+    losses_of_all = ranks.sums(torch.stack([sums[name] for name in names]))
+    return {name: (loss, counts[name]) for name, loss in zip(names, losses_of_all, strict=True)}
 
 
 class RecentLosses:

@@ -1,0 +1,56 @@
+"""How much of the hardware a run uses: the arithmetic of its matrix products against the fastest product measured.
+
+Counted as in arXiv 2204.02311, appendix B: a multiplication and an addition are two operations, a backward pass twice
+its forward pass, and only matrix products count. The end of the last layer, which is computed only for the tokens that
+an output layer reads, is counted for these alone.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import torch
+
+from bothways.batch import PackedBatch
+from bothways.model.bert import Bert
+
+
+def training_operations(bert: Bert, batch: PackedBatch) -> float:
+    """Floating-point operations of one forward and backward pass over `batch`."""
+    config = bert.config.encoder
+    hidden, tokens = config.hidden_size, len(batch.token_ids)
+    masked = 0 if batch.masked_positions is None else len(batch.masked_positions)
+    kinds = {output.config.kind for output in bert.outputs}
+    reads = {output.config.reads for output in bert.outputs}
+    read = tokens if reads & {"tokens", "mean"} or batch.masked_positions is None else masked + len(batch.lengths)
+    after_attention = hidden * hidden + 2 * hidden * config.feed_forward_size
+    weights = tokens * 3 * hidden * hidden * config.layers + after_attention * (tokens * (config.layers - 1) + read)
+    weights += len(batch.lengths) * hidden * hidden  # pooling
+    if "masked_word" in kinds:
+        weights += (masked or tokens) * hidden * (hidden + config.vocab_size)
+    attention = config.layers * 2 * hidden * sum(length * length for length in batch.lengths)
+    return 3 * 2 * float(weights + attention)
+
+
+@cache
+def peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of the fastest of some large matrix products in `dtype`, measured on `device`."""
+    size = 8192 if device.type == "cuda" else 1024
+    fastest = 0.0
+    for rows in (size, 4 * size):
+        a = torch.randn(rows, size, device=device).to(dtype)
+        b = torch.randn(size, size, device=device).to(dtype)
+        for _ in range(6):
+            wait(device)
+            started = time.perf_counter()
+            torch.nn.functional.linear(a, b)
+            wait(device)
+            fastest = max(fastest, 2.0 * rows * size * size / (time.perf_counter() - started))
+    return fastest
+
+
+def wait(device: torch.device) -> None:
+    """Until `device` has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,89 @@
+"""Watching a run: TensorBoard files while it goes on, and a picture of its curves.
+
+Both come from the extra `watch`; without it a run is told so once and goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bothways.storage import write_whole
+
+if TYPE_CHECKING:
+    from bothways.training.loop import TrainingLog
+
+
+class Watch:
+    """Writes what a `TrainingLog` has measured to a directory: `tensorboard/` and `curves.svg`."""
+
+    def __init__(self, directory: Path, begun: int = 0) -> None:
+        """`begun`: updates done before; what TensorBoard shows beyond them is of a run that was killed."""
+        self.directory = directory
+        self._writer: Any = None
+        self._told = self._drawn = begun
+        try:
+            import matplotlib as matplotlib
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            print("No curves are drawn; pip install 'bothways[watch]' brings them and TensorBoard.", file=sys.stderr)
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=begun + 1)
+
+    def update(self, log: TrainingLog) -> None:
+        """Tell TensorBoard what is new in the log."""
+        if self._writer is None:
+            return
+        for name, losses in log.losses.items():
+            for update, loss in reversed(losses):
+                if update <= self._told:
+                    break
+                self._writer.add_scalar(f"training/{name} loss", loss, update)
+        for name, judged in log.held_out.items():
+            for update, loss, accuracy in reversed(judged):
+                if update <= self._told:
+                    break
+                self._writer.add_scalar(f"held out/{name} loss", loss, update)
+                self._writer.add_scalar(f"held out/{name} accuracy", accuracy, update)
+        if log.updates > self._told:
+            self._writer.add_scalar("speed/tokens a second", log.tokens_per_second, log.updates)
+            self._writer.add_scalar("speed/share of peak", log.share_of_peak, log.updates)
+            if log.held_out and (drawn := max(e[-1][0] for e in log.held_out.values())) > self._drawn:
+                write_whole(self.directory / "curves.svg", curves(log))
+                self._drawn = drawn
+        self._told = log.updates
+
+    def close(self, log: TrainingLog) -> dict[str, str]:
+        """The files to keep of a finished run, by name: the picture of its curves."""
+        if self._writer is None:
+            return {}
+        self.update(log)
+        self._writer.close()
+        return {"curves.svg": curves(log)}
+
+
+def curves(log: TrainingLog) -> str:
+    """The losses, and the accuracy on held-out text, of each output layer over the tokens read, as SVG."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    tokens = log.tokens / max(1, log.updates) / 1e6
+    figure = Figure(figsize=(10, 3.6 * max(1, len(log.losses))), layout="constrained")
+    axes = figure.subplots(max(1, len(log.losses)), 2, squeeze=False)
+    for (left, right), (name, losses) in zip(axes, log.losses.items(), strict=False):
+        left.plot([u * tokens for u, _ in losses], [loss for _, loss in losses], lw=1, label="training")
+        judged = log.held_out.get(name, [])
+        left.plot([u * tokens for u, _, _ in judged], [loss for _, loss, _ in judged], "o-", ms=3, label="held out")
+        right.plot([u * tokens for u, _, _ in judged], [a for _, _, a in judged], "o-", ms=3, color="C1")
+        left.set(title=f"{name}: loss", xlabel="million tokens")
+        right.set(title=f"{name}: accuracy on held-out text", xlabel="million tokens")
+        left.legend()
+        for axis in (left, right):
+            axis.grid(alpha=0.3)
+            axis.spines[["top", "right"]].set_visible(False)
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()

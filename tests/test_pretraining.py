@@ -1,0 +1,118 @@
+"""The recipe of pre-training: what is read when, what is kept aside, what is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import films
+
+from bothways.batch import TrainingBatch
+from bothways.data.corpus import Corpus
+from bothways.data.preparation import build_corpus
+from bothways.errors import InputError
+from bothways.formats.hugging_face import load_model
+from bothways.model.config import preset
+from bothways.pretraining import (
+    HeldOut,
+    PretrainingBatches,
+    PretrainingConfig,
+    new_encoder,
+    pretrain,
+    split_documents,
+)
+from bothways.tokenizer import Tokenizer
+
+CONFIG = PretrainingConfig(
+    steps=60, batch_tokens=1024, sequence_length=32, final_share=0.0, held_out=0.1, evaluate_every=20, precision="fp32"
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Corpus:
+    documents = [[t + "." for t in films(12, seed=seed)[0]] for seed in range(150)]
+    return build_corpus(documents, tokenizer, tmp_path_factory.mktemp("corpus") / "corpus")
+
+
+def test_it_learns_and_says_so(corpus: Corpus, tmp_path: Path) -> None:
+    pretrain(corpus.directory, tmp_path / "encoder", size="tiny", config=CONFIG)
+    metrics = json.loads((tmp_path / "encoder" / "metrics.json").read_text())
+    for name in ("mlm", "nsp"):
+        assert metrics["losses"][name][-1][1] < metrics["losses"][name][0][1]
+        assert [update for update, _, _ in metrics["held_out"][name]] == [20, 40, 60]
+        assert all(0 <= accuracy <= 1 for _, _, accuracy in metrics["held_out"][name])
+    assert metrics["held_out"]["mlm"][-1][1] < metrics["held_out"]["mlm"][0][1]
+    assert 0 < metrics["share_of_peak"] < 1
+    assert (tmp_path / "encoder" / "curves.svg").read_text().startswith("<?xml")
+    assert not (tmp_path / "encoder.run").exists()
+    bert, _, report = load_model(tmp_path / "encoder")
+    assert not report.untrained
+    assert [output.name for output in bert.config.outputs] == ["mlm", "nsp"]
+
+
+def test_what_is_kept_aside_is_never_read(tmp_path: Path) -> None:
+    """Every document has a word of its own."""
+    words = [a + b for a in "bcdfghjk" for b in "lmnpqrst"]
+    letters = Tokenizer.train([" ".join(words)] * 9, 400)
+    corpus = build_corpus([[f"{word} {word}."] * 9 for word in words], letters, tmp_path / "corpus")
+    config = replace(CONFIG, steps=200)
+    read, aside = split_documents(corpus, config)
+    assert len(aside) == 6
+    assert sorted([*read, *aside]) == list(range(64))
+
+    def seen(batches: list) -> set[int]:
+        return {i for b in batches for i in b.inputs.token_ids.tolist()} | {
+            i for b in batches for i in b.targets["mlm"].tolist()
+        }
+
+    own = {word: letters.encode(word).token_ids[1] for word in words}
+    batches = PretrainingBatches(corpus, config, read)
+    for batch in (b for step in range(200) for b in batches.update(step)):
+        visible = batch.targets["mlm"].tolist()
+        assert not {own[words[d]] for d in aside} & set(visible)
+    judged = seen(HeldOut(corpus, config, aside).batches)
+    assert {own[words[d]] for d in aside} <= judged
+
+
+def test_the_last_updates_read_longer_pairs(corpus: Corpus) -> None:
+    batches = PretrainingBatches(corpus, replace(CONFIG, final_share=0.1, final_length=64))
+    longest = [max(max(b.inputs.lengths) for b in batches.update(step)) for step in range(60)]
+    assert max(longest[:54]) == 32
+    assert longest[54:] == [64] * 6
+    tokens = [sum(len(b.inputs.token_ids) for b in batches.update(step)) for step in (0, 59)]
+    assert abs(tokens[0] - tokens[1]) < 300
+
+
+def test_an_update_is_the_same_however_it_is_cut(corpus: Corpus) -> None:
+    """The same pairs, masked alike, in micro-batches of any size."""
+
+    def texts(batches: list[TrainingBatch]) -> list[list[int]]:
+        return sorted(p.tolist() for b in batches for p in b.inputs.token_ids.split(list(b.inputs.lengths)))
+
+    whole = PretrainingBatches(corpus, CONFIG).update(3)
+    parts = PretrainingBatches(corpus, replace(CONFIG, micro_batch_tokens=256)).update(3)
+    assert (len(whole), len(parts)) == (1, 4)
+    assert texts(whole) == texts(parts)
+    assert sum(len(p.targets["mlm"]) for p in parts) == len(whole[0].targets["mlm"])
+
+
+def test_judging_changes_nothing(corpus: Corpus) -> None:
+    bert = new_encoder(preset("tiny", corpus.tokenizer.vocab_size))
+    held_out = HeldOut(corpus, CONFIG, split_documents(corpus, CONFIG)[1])
+    first, again = (held_out.judge(bert, torch.float32, torch.device("cpu")) for _ in range(2))
+    assert first == again
+    assert first["nsp"][1] == pytest.approx(0.5, abs=0.15)
+    assert first["mlm"][0] == pytest.approx(np.log(corpus.tokenizer.vocab_size), abs=0.3)
+
+
+def test_mistakes(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Pairs of 1024 tokens are longer than the position table \(512\)"):
+        pretrain(corpus.directory, tmp_path / "a", config=replace(CONFIG, sequence_length=1024))
+    (tmp_path / "b.run").mkdir()
+    with pytest.raises(InputError, match="holds an unfinished run; add --resume to go on or --overwrite"):
+        pretrain(corpus.directory, tmp_path / "b", config=CONFIG)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.run"]

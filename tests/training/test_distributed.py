@@ -1,0 +1,77 @@
+"""Several processes under torchrun: the same losses as one, and a run that survives the death of a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import films
+from test_loop import weights
+
+from bothways.data.preparation import build_corpus
+from bothways.formats.hugging_face import load_model
+from bothways.tokenizer import Tokenizer
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
+
+
+def command(processes: int, folder: Path, out: str, *more: str, restarts: int = 0) -> list[str]:
+    words = ["pretrain", "--corpus", str(folder / "corpus"), "--preset", "tiny", "--steps", "50", "--precision", "fp32"]
+    words += ["--batch-tokens", "1024", "--sequence-length", "32", "--final-share", "0", "--held-out", "0"]
+    words += ["--out", str(folder / out), *more]
+    if processes == 1:
+        return [sys.executable, "-m", "bothways.cli", *words]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    torchrun += ["--master-port", str(free_port()), "--max-restarts", str(restarts), "-m", "bothways.cli"]
+    return [*torchrun, *words]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    folder = tmp_path_factory.mktemp("distributed")
+    build_corpus([[t + "." for t in films(12, seed=s)[0]] for s in range(80)], tokenizer, folder / "corpus")
+    subprocess.run(
+        command(1, folder, "one"), check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    return folder
+
+
+def losses(directory: Path) -> np.ndarray:
+    measured = json.loads((directory / "metrics.json").read_text())
+    return np.array([[loss for _, loss in measured["losses"][name]] for name in ("mlm", "nsp")])
+
+
+def test_two_processes_do_what_one_does(folder: Path) -> None:
+    subprocess.run(command(2, folder, "two"), check=True, capture_output=True)
+    np.testing.assert_allclose(losses(folder / "two"), losses(folder / "one"), rtol=2e-4)
+    one, two = (load_model(folder / name)[0] for name in ("one", "two"))
+    torch.testing.assert_close(weights(two), weights(one), atol=2e-3, rtol=0)
+    tokens = [json.loads((folder / name / "metrics.json").read_text())["tokens"] for name in ("one", "two")]
+    assert tokens[0] == tokens[1]
+
+
+def test_a_worker_is_killed_and_the_run_goes_on(folder: Path) -> None:
+    words = command(2, folder, "killed", "--resume", "--checkpoint-minutes", "0", restarts=2)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((folder / "killed.run" / "checkpoints").glob("update-0*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    assert len(children) >= 2
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    np.testing.assert_allclose(losses(folder / "killed"), losses(folder / "one"), rtol=2e-4)
