@@ -45,13 +45,13 @@ def tokenizer_train(
         cased: Keep capitals and accents.
         overwrite: Replace the directory if it exists.
     """
-    from bothways.data.documents import read_documents
+    from bothways.data.documents import read_all
     from bothways.storage import new_directory
     from bothways.tokenizer import Tokenizer
 
     require(inputs, "documents")
     with new_directory(out, overwrite) as directory:
-        lines = (line for path in inputs for document in read_documents(path) for line in document)
+        lines = (line for document in read_all(inputs, "tokenizer") for line in document)
         tokenizer = Tokenizer.train(lines, vocab_size, lowercase=not cased)
         tokenizer.save(directory)
     say(f"{out}: a vocabulary of {tokenizer.vocab_size:,} entries.")

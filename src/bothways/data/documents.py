@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bothways.data.tables import READERS, read_rows
 from bothways.errors import InputError
+from bothways.progress import Progress
 from bothways.storage import Meter, read_lines
 
 LONGEST_DOCUMENT = 1 << 20
@@ -50,6 +51,18 @@ def read_documents(path: str | os.PathLike, column: str = "text", *, meter: Mete
             characters += len(line)
     if lines:
         yield lines
+
+
+def read_all(inputs: Sequence[str], name: str) -> Iterator[list[str]]:
+    """The documents of several files, with progress in bytes under `name`."""
+    meter = Meter(inputs)
+    with Progress(name, meter.total, unit="bytes") as bar:
+        for path in inputs:
+            for count, document in enumerate(read_documents(path, meter=meter)):
+                yield document
+                if count % 256 == 0:
+                    bar.update(meter.done)
+        bar.update(meter.total)
 
 
 def cut(lines: list[str]) -> Iterator[list[str]]:

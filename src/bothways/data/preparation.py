@@ -31,9 +31,9 @@ from bothways.data.duplicates import Duplicates, Seen, keys
 from bothways.data.words import Words
 from bothways.data.words import cutter as cutter_of
 from bothways.errors import InputError
+from bothways.progress import Progress
 from bothways.storage import Meter, clear_disk_errors, flush, refuse_existing, replace_directory, size_of, write_whole
 from bothways.tokenizer import Tokenizer
-from bothways.training.progress import Progress
 
 GROUP_CHARACTERS = 1 << 20
 """Characters handed to a process at a time."""

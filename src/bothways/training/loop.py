@@ -15,11 +15,11 @@ from torch import Tensor
 from bothways.batch import TrainingBatch
 from bothways.memory import keep_freed_memory
 from bothways.model.bert import Bert
+from bothways.progress import Progress
 from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
 from bothways.training.distributed import ALONE, Ranks
 from bothways.training.optimization import optimizer_for, schedule
 from bothways.training.precision import Precision, computing_in, default_device, resolve
-from bothways.training.progress import Progress
 from bothways.training.throughput import training_operations
 
 
