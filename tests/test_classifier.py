@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from bothways import InputError, TextClassifier
 from bothways.baselines.bag_of_words import BagOfWords
+from bothways.classifier import original_labels
 
 Maker = Callable[[Path], Any]
 METHODS: dict[str, Maker] = {
@@ -79,3 +80,20 @@ def test_mistakes(encoder_directory: Path) -> None:
     ]:
         with pytest.raises(InputError, match=said):
             classifier.fit(texts, labels)  # type: ignore[arg-type]
+
+
+def test_what_is_cut_is_said(encoder_directory: Path) -> None:
+    texts, labels = films(40)
+    texts[3] = "film " * 100
+    classifier = TextClassifier(encoder_directory, epochs=1, max_length=40)
+    with pytest.warns(UserWarning, match="1 of 40 texts are longer than 40 tokens and are cut"):
+        classifier.fit(texts, labels)
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 40 tokens and are cut"):
+        classifier.predict(texts[3:5])
+    assert classifier.predict(["half an emoji \ud83d"]).shape == (1,)
+
+
+@pytest.mark.parametrize("labels", [["①", "②"], ["01", "1"], ["1.0", "2"], ["-0", "1"]])
+def test_labels_that_only_look_like_numbers(labels: list[str]) -> None:
+    assert original_labels(labels).tolist() == labels
+    assert original_labels(["-1", "2", "10"]).tolist() == [-1, 2, 10]

@@ -16,8 +16,9 @@ from bothways.errors import InputError
 from bothways.evaluation.metrics import evaluate_file
 from bothways.finetuning import FinetuningConfig, finetune
 from bothways.formats.hugging_face import load_model
-from bothways.inference.engine import Engine
+from bothways.inference.engine import Engine, load_classifier
 from bothways.inference.predictions import predictions
+from bothways.pretraining import PretrainingConfig
 
 CONFIG = FinetuningConfig(epochs=12, learning_rate=3e-3, precision="fp32", batch_size=16)
 
@@ -153,3 +154,69 @@ def test_the_engine_streams_and_keeps_order(encoder_directory: Path, tmp_path: P
     np.testing.assert_allclose(together, alone, atol=1e-5)
     fast = Engine(bert, tokenizer, precision="bf16").score(texts).probabilities["mood"]
     np.testing.assert_allclose(fast, alone, atol=0.03)
+
+
+def test_numbers_far_from_zero_are_learned(tmp_path: Path, encoder_directory: Path) -> None:
+    texts, labels = films(400)
+    rows = "".join(f"{t},{104 if y == 'positive' else 98}\n" for t, y in zip(texts, labels, strict=True))
+    (tmp_path / "a.csv").write_text("text,degrees\n" + rows)
+    columns = Columns(labels=(LabelColumn.parse("degrees:regression"),))
+    config = replace(CONFIG, held_out=0.2)
+    done = finetune(tmp_path / "a.csv", tmp_path / "out", encoder=encoder_directory, columns=columns, config=config)
+    assert done.metrics["outputs"]["degrees"]["mean_absolute_error"] < 1.0
+    assert (
+        evaluate_file(Engine(*load_classifier(tmp_path / "out")), tmp_path / "a.csv")["outputs"]["degrees"]["pearson"]
+        > 0.9
+    )
+    assert done.metrics["training"]["settings"]["learning_rate"] == CONFIG.learning_rate
+
+
+def test_a_model_of_single_texts_reads_single_texts(tmp_path: Path, encoder_directory: Path) -> None:
+    texts, labels = films(60)
+    one = "".join(f"{t},{y}\n" for t, y in zip(texts, labels, strict=True))
+    two = "".join(f"{t},{t} {t},{y}\n" for t, y in zip(texts, labels, strict=True))
+    (tmp_path / "one.csv").write_text("text,label\n" + one)
+    (tmp_path / "two.csv").write_text("text,text_pair,label\n" + two)
+    finetune(tmp_path / "one.csv", tmp_path / "out", encoder=encoder_directory, config=replace(CONFIG, epochs=1))
+    engine = Engine(*load_classifier(tmp_path / "out"))
+    assert evaluate_file(engine, tmp_path / "one.csv") == evaluate_file(engine, tmp_path / "two.csv")
+
+
+def test_weights_of_an_output_that_are_missing(tmp_path: Path, table: Path, encoder_directory: Path) -> None:
+    names = ("LayerNorm.gamma=mood", "a/b.*=topics:multi")
+    columns = Columns(text="words", labels=tuple(map(LabelColumn.parse, names)))
+    finetune(table, tmp_path / "out", encoder=encoder_directory, columns=columns, config=replace(CONFIG, epochs=1))
+    assert Engine(*load_classifier(tmp_path / "out")).names == ("LayerNorm.gamma", "a/b.*")
+    (tmp_path / "out" / "outputs.safetensors").unlink()
+    with pytest.raises(InputError, match=r"the weights of output layer 'LayerNorm\.gamma' are missing"):
+        load_classifier(tmp_path / "out")
+    with pytest.raises(InputError, match="no output layer that classifies; fine-tune it first"):
+        load_classifier(encoder_directory)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "value"),
+    [
+        (FinetuningConfig, "epochs", 0),
+        (FinetuningConfig, "held_out", 1.0),
+        (FinetuningConfig, "held_out", -0.5),
+        (FinetuningConfig, "learning_rate", -1.0),
+        (FinetuningConfig, "learning_rate", float("nan")),
+        (FinetuningConfig, "gradient_clip", 0.0),
+        (FinetuningConfig, "seed", -1),
+        (FinetuningConfig, "max_length", 3),
+        (PretrainingConfig, "steps", -5),
+        (PretrainingConfig, "sequence_length", 3),
+        (PretrainingConfig, "final_length", 0),
+        (PretrainingConfig, "masking_rate", 1.5),
+        (PretrainingConfig, "evaluate_every", -1),
+    ],
+)
+def test_settings_that_make_no_sense(recipe: type, setting: str, value: float) -> None:
+    with pytest.raises(InputError, match="--" + setting.replace("_", "-") + " is "):
+        recipe(**{setting: value})
+
+
+def test_no_texts(encoder_directory: Path) -> None:
+    bert, tokenizer, _ = load_model(encoder_directory)
+    assert len(Engine(bert, tokenizer).score([]).tokens) == 0

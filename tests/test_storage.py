@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from bothways.formats import hugging_face
 from bothways.formats.hugging_face import save_model
 from bothways.memory import keep_freed_memory
 from bothways.model.config import EncoderConfig
-from bothways.storage import new_directory, write_whole, writing
+from bothways.progress import Progress
+from bothways.storage import new_directory, refuse_existing, write_whole, writing
 from bothways.tokenizer import Tokenizer
 
 
@@ -71,7 +73,7 @@ def test_a_full_disk(
 
 def test_a_place_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="the place to write to is gone or no directory"):
+    with pytest.raises(InputError, match="file is no directory; write elsewhere"):
         with new_directory(tmp_path / "file" / "model"):
             pass
     with pytest.raises(InputError, match="the place to write to is gone or no directory"):
@@ -80,3 +82,35 @@ def test_a_place_that_is_none(tmp_path: Path) -> None:
 
 def test_memory_setting_can_be_asked_for_twice() -> None:
     assert keep_freed_memory() == keep_freed_memory()
+
+
+def test_links_are_followed_and_pipes_written_to(tmp_path: Path) -> None:
+    (tmp_path / "goal.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "goal.json")
+    write_whole(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "goal.json").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / "pipe", "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    with pytest.raises(InputError, match="this is a directory; name a file"):
+        write_whole(tmp_path, "x")
+
+
+def test_a_place_that_cannot_be_written_is_said_before_long_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is no directory; write elsewhere"):
+        refuse_existing(tmp_path / "file" / "model", overwrite=False)
+    refuse_existing(tmp_path / "new" / "deep" / "model", overwrite=False)
+
+
+def test_progress_does_not_flood_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("work", 10, unit="bytes") as progress:
+        for _ in range(100):
+            progress.update(10, loss=0.5)
+    assert capsys.readouterr().err == "work  10 B/10 B  loss 0.5  0:00 left\n"
+    with Progress("work", 0, unit="bytes") as progress:
+        progress.update(2_500_000)
+    assert capsys.readouterr().err == "work  2.5 MB\n"

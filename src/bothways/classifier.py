@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ from bothways.encoders import locate
 from bothways.errors import InputError
 from bothways.finetuning import FinetuningConfig, fit
 from bothways.formats.hugging_face import load_model, save_model
-from bothways.inference.engine import Engine
+from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import OutputConfig
 from bothways.tokenizer import Text
 from bothways.training.precision import Precision
@@ -88,7 +90,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             seed=self.seed,
         )
         bert, tokenizer, _ = load_model(locate(self.encoder))
-        fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
+        log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
+        warn_if_cut(log.truncated, len(texts), bert.config.longest)
         self._use(bert, tokenizer)
         return self
 
@@ -99,8 +102,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         texts, pairs = separate(X)
         if not texts:
             return np.zeros((0, len(self.classes_)), np.float32)
-        parts = [scores.probabilities[self.output_] for scores in self.engine_.scores(texts, pairs)]
-        return np.concatenate(parts)
+        scores = list(self.engine_.scores(texts, pairs))
+        warn_if_cut(sum(int((part.dropped > 0).sum()) for part in scores), len(texts), self.bert_.config.longest)
+        return np.concatenate([part.probabilities[self.output_] for part in scores])
 
     def predict(self, X: Sequence[Text]) -> np.ndarray:
         """The likeliest class of each text, as it was given to `fit`. (texts,) → (texts,)"""
@@ -116,7 +120,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     @classmethod
     def load(cls, path: str | os.PathLike, *, precision: Precision = "auto") -> TextClassifier:
         """Read a model directory with a single-label output; labels that are all whole numbers come back as such."""
-        bert, tokenizer, _ = load_model(locate(path))
+        bert, tokenizer = load_classifier(path)
         outputs = [output for output in bert.config.outputs if output.kind == "single"]
         if len(outputs) != 1:
             raise InputError(f"{path}: a TextClassifier has one single-label output, this model {len(outputs)}.")
@@ -129,6 +133,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.bert_, self.tokenizer_ = bert, tokenizer
         self.output_ = next(output.name for output in bert.config.outputs if output.kind == "single")
         self.engine_ = Engine(bert, tokenizer, precision=self.precision)
+
+
+def warn_if_cut(truncated: int, total: int, longest: int) -> None:
+    """A Python warning if texts were longer than the model reads."""
+    if truncated:
+        warnings.warn(f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are cut.", stacklevel=3)
 
 
 def separate(texts: Iterable[Text]) -> tuple[list[Text], list[Text] | None]:
@@ -151,7 +161,7 @@ def original_labels(labels: Sequence[str]) -> np.ndarray:
     """Labels as strings → labels as `fit` was given them: booleans or whole numbers if all look like that."""
     if set(labels) == {"False", "True"}:
         return np.array([label == "True" for label in labels])
-    numbers = [label for label in labels if label.removeprefix("-").isdigit()]
-    if len(numbers) == len(labels) and in_order(labels) == list(labels):
+    numbers = all(re.fullmatch("0|-?[1-9][0-9]{0,17}", label) for label in labels)
+    if numbers and in_order(labels) == list(labels):
         return np.array([int(label) for label in labels])
     return np.array(labels)

@@ -180,9 +180,9 @@ def evaluate(
     from bothways.storage import write_whole
 
     metrics = evaluate_file(load_engine(model), file)
+    show_metrics(metrics)
     if json_file is not None:
         write_whole(json_file, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    show_metrics(metrics)
 
 
 def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None) -> None:
@@ -253,14 +253,9 @@ def declared_columns(text: str, text_pair: str | None, label: str | None, output
 
 def load_engine(directory: Path) -> Engine:
     """A classifier made ready for use."""
-    from bothways.encoders import locate
-    from bothways.finetuning import require_outputs
-    from bothways.formats.hugging_face import load_model
-    from bothways.inference.engine import Engine
+    from bothways.inference.engine import Engine, load_classifier
 
-    bert, tokenizer, _ = load_model(locate(directory))
-    require_outputs(bert, directory)
-    return Engine(bert, tokenizer)
+    return Engine(*load_classifier(directory))
 
 
 def windows(engine: Engine, file: str) -> Iterator[tuple[list[Any], list[Any] | None]]:
@@ -276,7 +271,7 @@ def windows(engine: Engine, file: str) -> Iterator[tuple[list[Any], list[Any] | 
         file = "standard input"
     else:
         rows = read_rows(file)
-    while window := list(islice(rows, 64 if sys.stdin.isatty() and file == "standard input" else engine.window)):
+    while window := list(islice(rows, 1 if sys.stdin.isatty() and file == "standard input" else engine.window)):
         texts = [text_cell(c, columns.text, engine.words_are_cut, f"{file}, {where}") for where, c in window]
         pairs = columns.text_pair and [
             text_cell(c, columns.text_pair, engine.words_are_cut, f"{file}, {where}") for where, c in window
@@ -296,13 +291,14 @@ def stdin_lines() -> Iterator[str]:
 def show_metrics(metrics: dict[str, Any]) -> None:
     """The figures of each output as a table on standard output."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("output", "figure", "value")
     for name, figures in metrics["outputs"].items():
         for figure, value in figures.items():
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            table.add_row(name, figure.replace("_", " "), shown)
+            table.add_row(escape(name), figure.replace("_", " "), shown)
     Console().print(table)
     if metrics.get("truncated"):
         say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were cut.")

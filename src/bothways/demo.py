@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Screen
 from sklearn.metrics import accuracy_score
 
@@ -145,7 +146,7 @@ def run(out: Path, *, overwrite: bool = False) -> None:
         chosen = [review for review in test if 20 <= len(review[0]) <= 90][:3]
         probabilities = best[language].predict_proba([text for text, _ in chosen])
         for (text, truth), p in zip(chosen, probabilities, strict=True):
-            examples.add_row(text, truth, str(best[language].classes_[p.argmax()]), f"{p.max():.2f}")
+            examples.add_row(escape(text), truth, str(best[language].classes_[p.argmax()]), f"{p.max():.2f}")
     screen.print(examples)
     screen.print(f"The encoder is in {out / 'encoder'}, the classifiers in {out / 'chinese'} and {out / 'english'}.")
     screen.print("Next: type a review of your own into", end=" ")

@@ -17,13 +17,12 @@ from bothways.batch import Encoding, PackedBatch, TrainingBatch
 from bothways.data.batching import by_length, shuffled
 from bothways.data.tables import Columns, Table, learn_outputs, read_table, split_off, targets_of
 from bothways.encoders import locate
-from bothways.errors import InputError
 from bothways.evaluation.metrics import evaluate
 from bothways.formats.hugging_face import load_model, save_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
-from bothways.model.outputs import UNLABELLED
+from bothways.model.outputs import UNLABELLED, OutputLayer
 from bothways.storage import refuse_existing
 from bothways.tokenizer import Tokenizer
 from bothways.training.loop import TrainingConfig, TrainingLog, train
@@ -46,6 +45,13 @@ class FinetuningConfig(TrainingConfig):
     tokens, which suits encoders that have seen little text."""
     held_out: float = 0.1
     """Without a dev table, this share of the training rows (2,000 at most) is kept aside to judge the result."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.epochs >= 1, "epochs", "1 or more")
+        self.require(self.batch_size >= 1, "batch_size", "1 or more")
+        self.require(self.max_length == 0 or self.max_length >= 8, "max_length", "8 tokens or more, or 0")
+        self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -116,9 +122,10 @@ def spread(tags: np.ndarray | None, encoding: Encoding) -> np.ndarray:
     return targets
 
 
-def default_learning_rate(hidden_size: int) -> float:
-    """A peak that suits the width; measured in docs/decisions.md."""
-    return min(3e-4, 2e-5 * (768 / hidden_size) ** 2)
+def resolved(config: FinetuningConfig, bert: Bert) -> FinetuningConfig:
+    """The settings with a learning rate that suits the encoder's width, if none is given (docs/decisions.md)."""
+    width = bert.config.encoder.hidden_size
+    return replace(config, learning_rate=config.learning_rate or min(3e-4, 2e-5 * (768 / width) ** 2))
 
 
 def fit(
@@ -148,16 +155,33 @@ def fit(
         table.texts, table.pairs, max_length=bert.config.longest, with_offsets=table.columns.words_are_cut
     )
     truncated = sum(encoding.dropped > 0 for encoding in encodings)
-    if truncated and not quiet:
-        print(
-            f"{truncated:,} of {len(table):,} training texts are longer than {bert.config.longest} tokens and are cut.",
-            file=sys.stderr,
-        )
     targets = {output.name: targets_of(table, output) for output in outputs}
-    config = replace(
-        config, learning_rate=config.learning_rate or default_learning_rate(bert.config.encoder.hidden_size)
-    )
-    return train(bert, Examples(encodings, targets, outputs, config), config, name="fine-tuning", quiet=quiet)
+    config = resolved(config, bert)
+    scales = {output.name: scale_of(targets[output.name]) for output in outputs if output.kind == "regression"}
+    for name, (mean, deviation) in scales.items():
+        targets[name] = [(value - mean) / deviation for value in targets[name]]
+    log = train(bert, Examples(encodings, targets, outputs, config), config, name="fine-tuning", quiet=quiet)
+    for name, (mean, deviation) in scales.items():
+        unscale(bert.output(name), mean, deviation)
+    log.truncated = truncated
+    return log
+
+
+def scale_of(targets: Sequence[float]) -> tuple[float, float]:
+    """(mean, standard deviation) of the targets of a regression; NaN, where a row says nothing, is left out.
+
+    A network learns numbers around 0 with a deviation of 1; the bias of an output layer would take thousands of updates
+    to reach a mean of 100.
+    """
+    mean, deviation = float(np.nanmean(targets)), float(np.nanstd(targets))
+    return mean, deviation if deviation > 0 else 1.0
+
+
+@torch.no_grad()
+def unscale(output: OutputLayer, mean: float, deviation: float) -> None:
+    """Have a regression that learned scaled targets give them as they were, by its weights alone."""
+    output.projection.weight *= deviation
+    output.projection.bias.mul_(deviation).add_(mean)
 
 
 def finetune(
@@ -176,7 +200,7 @@ def finetune(
     """
     config = config or FinetuningConfig()
     refuse_existing(out, overwrite)
-    table = read_table(train_file, columns or Columns())
+    table = read_table(train_file, columns or Columns(), find_pair=True)
     outputs = learn_outputs(table)
     if dev_file is not None:
         judged = read_table(dev_file, table.columns)
@@ -186,13 +210,21 @@ def finetune(
         targets_of(judged, output)  # a label that training has not seen is said now, not after an hour
     bert, tokenizer, report = load_model(locate(encoder))
     print(report, file=sys.stderr)
+    config = resolved(config, bert)
     log = fit(bert, tokenizer, table, config, outputs=outputs)
+    if log.truncated:
+        print(
+            f"{log.truncated:,} of {len(table):,} training texts are longer than {bert.config.longest} tokens and are "
+            f"cut.",
+            file=sys.stderr,
+        )
     metrics = evaluate(Engine(bert, tokenizer), judged) if len(judged) else {"examples": 0, "outputs": {}}
     metrics["judged_on"] = (
         os.fspath(dev_file) if dev_file is not None else f"{len(judged)} rows kept aside from {train_file}"
     )
     metrics["training"] = {
         "examples": len(table),
+        "truncated": log.truncated,
         "updates": log.updates,
         "tokens": log.tokens,
         "seconds": round(log.seconds, 2),
@@ -231,9 +263,3 @@ def card(bert: Bert, metrics: dict[str, Any], encoder: str) -> str:
         said = ", ".join(f"{name} {value:.4g}" for name, value in judged.items() if isinstance(value, float))
         lines.append(f"| {output.name} | {output.kind} | {len(output.labels) or '–'} | {said} |")
     return "\n".join(lines) + "\n"
-
-
-def require_outputs(bert: Bert, directory: str | os.PathLike) -> None:
-    """Raise InputError if a model has no output layer that classifies."""
-    if all(output.kind in ("masked_word", "next_sentence") for output in bert.config.outputs):
-        raise InputError(f"{directory}: this encoder has no output layer that classifies; fine-tune it first.")

@@ -61,9 +61,23 @@ class PretrainingConfig(TrainingConfig):
     held_out: float = 0.01
     """Share of the documents that is kept aside to judge the encoder (500 at most); 0: none."""
     evaluate_every: int = 500
-    """Updates between judgements on the documents kept aside."""
+    """Updates between judgements on the documents kept aside; 0: only at the end."""
     dropout: float = 0.0
     """Dropout while pre-training; text seen once or twice needs none, and it costs a third of the speed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.learning_rate > 0, "learning_rate", "a number above 0")
+        self.require(self.steps >= 1, "steps", "1 or more")
+        self.require(self.sequence_length >= 8, "sequence_length", "8 tokens or more")
+        self.require(0 <= self.final_share <= 1, "final_share", "a share between 0 and 1")
+        self.require(self.final_share == 0 or self.final_length >= 8, "final_length", "8 tokens or more")
+        self.require(self.batch_tokens >= 1, "batch_tokens", "1 or more")
+        self.require(0 < self.masking_rate < 1, "masking_rate", "a share between 0 and 1")
+        self.require(self.checkpoint_minutes >= 0, "checkpoint_minutes", "0 or more")
+        self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
+        self.require(self.evaluate_every >= 0, "evaluate_every", "0 (only at the end) or more")
+        self.require(0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
 
 
 def places(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +223,7 @@ def fit(
     held_out = HeldOut(corpus, config, aside) if len(aside) else None
 
     def after_update(update: int, log: TrainingLog) -> None:
-        if held_out is not None and (update % config.evaluate_every == 0 or update == config.steps):
+        if held_out is not None and (update % (config.evaluate_every or config.steps) == 0 or update == config.steps):
             for name, judged in held_out.judge(bert, dtype, device).items():
                 log.held_out.setdefault(name, []).append((update, *judged))
         if watch is not None and update % LOG_EVERY == 0:
@@ -268,8 +282,7 @@ def pretrain(
         {"preset": size, "corpus": opened.fingerprint, **deciding(config)},
         every_seconds=60 * config.checkpoint_minutes,
     )
-    state = checkpoints.latest()
-    watch = Watch(unfinished, begun=0 if state is None else state.update) if ranks.first else None
+    watch = Watch(unfinished, begun=checkpoints.newest) if ranks.first else None
     log = fit(bert, opened, config, checkpoints=checkpoints, watch=watch, ranks=ranks)
     if watch is None:
         return bert, opened.tokenizer, log

@@ -29,15 +29,16 @@ class Progress:
         self.name, self.total, self.begun, self.every_seconds, self.quiet = name, total, begun, every_seconds, quiet
         self.counted = size if unit == "bytes" else str
         self.started = self._said = time.monotonic()
+        self._last = ""
         self._bar: Bar | None = None
 
     def __enter__(self) -> Progress:
         if not self.quiet and sys.stderr.isatty():
             self._bar = Bar(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TaskProgressColumn(),
-                TextColumn("{task.fields[said]}"),
+                TextColumn("{task.fields[said]}", markup=False),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
@@ -50,6 +51,8 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        elif self._last and not self.quiet:
+            print(self._last, file=sys.stderr, flush=True)
 
     def update(self, done: int, **measured: float) -> None:
         """Say that `done` of `total` are done, with figures such as loss=0.31."""
@@ -58,15 +61,14 @@ class Progress:
             self._bar.update(self._bar.task_ids[0], completed=done, said=said)
             return
         now = time.monotonic()
-        if self.quiet or (now - self._said < self.every_seconds and done < self.total):
-            return
-        self._said = now
         left = (now - self.started) / max(done - self.begun, 1) * (self.total - done)
-        print(
-            f"{self.name}  {self.counted(done)}/{self.counted(self.total)}  {said}  {clock(left)} left",
-            file=sys.stderr,
-            flush=True,
+        far = f"{self.counted(done)}/{self.counted(self.total)}" if self.total else self.counted(done)
+        self._last = "  ".join(
+            filter(None, (self.name, far, said, f"{clock(max(0.0, left))} left" if self.total else ""))
         )
+        if not self.quiet and now - self._said >= self.every_seconds:
+            print(self._last, file=sys.stderr, flush=True)
+            self._said, self._last = now, ""
 
 
 def readable(value: float) -> str:

@@ -12,6 +12,7 @@ import lzma
 import os
 import shutil
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,7 +28,7 @@ from safetensors import SafetensorError
 
 from bothways.errors import InputError
 
-BROKEN_COMPRESSION = (EOFError, lzma.LZMAError, zlib.error)
+BROKEN_COMPRESSION = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 
 
 class Meter:
@@ -71,8 +72,8 @@ def open_input(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[
                 meter.watch(raw)
             with decompressed(raw, path) as stream:
                 yield stream
-            if meter is not None:
-                meter.leave()
+                if meter is not None:  # before the decompressor closes what it read from
+                    meter.leave()
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; check the name.") from None
     except IsADirectoryError:
@@ -94,7 +95,7 @@ def open_input(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[
             raise InputError(
                 f"{path}: the compressed data is cut short or damaged ({error}); fetch or compress it again."
             ) from None
-        raise
+        raise InputError(f"{path}: this cannot be read ({error}).") from error
 
 
 def decompressed(raw: IO[bytes], path: str) -> AbstractContextManager[IO[bytes]]:
@@ -164,9 +165,16 @@ def new_directory(path: str | os.PathLike, overwrite: bool = False) -> Iterator[
 
 
 def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
-    """Raise InputError if `path` exists and may not be overwritten; long work asks this before it starts."""
+    """Raise InputError if `path` exists and may not be overwritten, or cannot be written; long work asks this first."""
     if os.path.lexists(path) and not overwrite:
         raise InputError(f"{path} exists already; name another directory or add --overwrite.")
+    parent = Path(path).absolute().parent
+    while not os.path.lexists(parent):  # missing parents will be made
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(f"{path}: {parent} is no directory; write elsewhere.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: you may not write in {parent}; change the permissions or write elsewhere.")
 
 
 def replace_directory(scratch: Path, goal: Path) -> None:
@@ -203,6 +211,8 @@ def clear_disk_errors(path: str | os.PathLike) -> Iterator[None]:
             raise InputError(f"{path}: no space left on the device; free some or write elsewhere.") from error
         if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
             raise InputError(f"{path}: you may not write here; change the permissions or write elsewhere.") from error
+        if isinstance(error, IsADirectoryError):
+            raise InputError(f"{path}: this is a directory; name a file.") from error
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             raise InputError(f"{path}: the place to write to is gone or no directory ({message}).") from error
         raise
@@ -216,13 +226,22 @@ def write_whole(path: str | os.PathLike, text: str) -> None:
 
 @contextmanager
 def writing(path: str | os.PathLike | None) -> Iterator[IO[str]]:
-    """A text stream to fill; the file takes its name once the block ends without an error. None: standard output."""
+    """A text stream to fill; the file takes its name once the block ends without an error. None: standard output.
+
+    Links are followed; a pipe or a device is written to as it comes.
+    """
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal believes
         with clear_disk_errors("standard output"):
             yield sys.stdout
             sys.stdout.flush()
         return
-    goal = Path(path)
+    goal = Path(os.path.realpath(path))
+    if goal.exists() and not goal.is_file():
+        with clear_disk_errors(path), goal.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
     scratch = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
     try:
         with clear_disk_errors(goal):

@@ -59,11 +59,14 @@ class Tokenizer:
         trainer = WordPieceTrainer(
             vocab_size=vocab_size,
             special_tokens=list(SPECIAL_TOKENS),
-            limit_alphabet=vocab_size // 2,
+            limit_alphabet=(vocab_size - len(SPECIAL_TOKENS)) // 2,
             show_progress=False,
         )
         backend.train_from_iterator(texts, trainer)
-        return cls.from_vocabulary(backend.get_vocab(), lowercase=lowercase)
+        vocabulary = backend.get_vocab()
+        if len(vocabulary) == len(SPECIAL_TOKENS):
+            raise InputError("There is no text in the input, so no vocabulary was learned.")
+        return cls.from_vocabulary(vocabulary, lowercase=lowercase)
 
     @classmethod
     def from_vocabulary(cls, vocabulary: dict[str, int], *, lowercase: bool = True) -> Tokenizer:
@@ -200,7 +203,11 @@ class Tokenizer:
         if cut_already:
             texts = [list(words) for words in texts]
         encode = self._backend.encode_batch if with_offsets else self._backend.encode_batch_fast
-        return encode(texts, is_pretokenized=cut_already, add_special_tokens=False)
+        try:
+            return encode(texts, is_pretokenized=cut_already, add_special_tokens=False)
+        except TypeError:  # how the library answers half a surrogate pair
+            whole = [well_formed(text) if isinstance(text, str) else list(map(well_formed, text)) for text in texts]
+            return encode(whole, is_pretokenized=cut_already, add_special_tokens=False)
 
     def _assemble(
         self,
@@ -227,6 +234,11 @@ class Tokenizer:
                     words[start : start + count] = [-1 if w is None else w for w in part.word_ids[:count]]
                 start += count + 1
         return Encoding(np.array(ids, np.int32), segments, sum(lengths) - sum(kept), offsets, words)
+
+
+def well_formed(text: str) -> str:
+    """A text in which halves of surrogate pairs, which no encoding can write, are replaced by �."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def assemble(model: WordPiece, *, lowercase: bool) -> tokenizers.Tokenizer:

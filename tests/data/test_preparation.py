@@ -165,3 +165,22 @@ def test_files_of_every_kind(tokenizer: Tokenizer, tmp_path: Path, capsys: pytes
     with pytest.raises(InputError, match=r"none\.txt: there is no such file"):
         build_from_files([str(tmp_path / "none.txt")], tokenizer, tmp_path / "none")
     assert not list(tmp_path.glob("*none*"))
+
+
+def test_zstandard_and_lists_of_lines(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    import pyarrow
+
+    text = '{"text": ["one film.", "two films."]}\n{"text": null}\n{"text": "half \\ud83d"}\n'
+    (tmp_path / "a.jsonl.zst").write_bytes(pyarrow.Codec("zstd").compress(text.encode(), asbytes=True))
+    corpus = build_from_files([str(tmp_path / "a.jsonl.zst")], tokenizer, tmp_path / "corpus", quiet=True)
+    assert corpus.documents == 2
+    (tmp_path / "b.jsonl").write_text('{"text": {"a": 1}}\n')
+    with pytest.raises(InputError, match="line 1: column 'text' holds an object"):
+        build_from_files([str(tmp_path / "b.jsonl")], tokenizer, tmp_path / "b", quiet=True)
+
+
+def test_a_vocabulary_of_nothing_and_of_few_entries() -> None:
+    with pytest.raises(InputError, match="no text in the input, so no vocabulary"):
+        Tokenizer.train(["", " "], 100)
+    letters = [chr(code) for code in range(0x61, 0x7B)] + [chr(code) for code in range(0x430, 0x450)]
+    assert Tokenizer.train([a + b for a in letters for b in letters], 64).vocab_size <= 64

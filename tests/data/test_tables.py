@@ -30,10 +30,8 @@ def write_csv(path: Path, text: str) -> Path:
 
 def test_every_format_gives_the_same_table(tmp_path: Path) -> None:
     csv = 'text,label\n"好 film, ""quoted""",good\n,bad\n"two\nlines",good\n'
-    tsv = csv.replace(",good", "\tgood").replace(",bad", "\tbad").replace("text,label", "text\tlabel")
     lines = "".join(json.dumps({"text": t, "label": y, "more": [1]}) + "\n" for t, y in ROWS)
     (tmp_path / "a.csv").write_text(csv)
-    (tmp_path / "a.tsv").write_text(tsv)
     (tmp_path / "a.jsonl").write_text("\ufeff" + lines)
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(csv.encode()))
     (tmp_path / "a.csv.xz").write_bytes(lzma.compress(csv.encode()))
@@ -46,9 +44,45 @@ def test_every_format_gives_the_same_table(tmp_path: Path) -> None:
         assert table.pairs is None
 
 
+def test_tab_separated_with_and_without_quotes(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.tsv", '\ntext\tlabel\n"hello\tpos\nworld"\tneg\n"a ""b"" c"\tpos\n')
+    table = read_table(path, Columns())
+    assert table.texts == ['"hello', 'world"', 'a "b" c']
+    assert table.rows == ["line 3", "line 4", "line 5"]
+
+
+def test_cells_of_every_type(tmp_path: Path) -> None:
+    columns = {"text": [b"good", "好".encode()], "label": [1.5, 2.0], "stars": [None, 3.0]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    labels = (LabelColumn.parse("label"), LabelColumn.parse("stars:regression"))
+    table = read_table(tmp_path / "a.parquet", Columns(labels=labels))
+    assert table.texts == ["good", "好"]
+    assert table.targets == {"label": ["1.5", "2.0"], "stars": [None, 3.0]}
+    (tmp_path / "a.jsonl").write_text('{"text": "half \\ud83d", "label": true}\n{"text": 5, "label": false}\n')
+    table = read_table(tmp_path / "a.jsonl", Columns())
+    assert table.texts == ["half \ufffd", "5"]
+    assert table.targets["label"] == ["True", "False"]
+
+
+def test_rows_need_not_say_something_for_every_output(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "text,mood,slots\na b,x,O B\nc d,y,\ne,,O\n")
+    labels = (LabelColumn.parse("mood"), LabelColumn.parse("slots:tags"))
+    assert read_table(path, Columns(labels=labels)).targets == {
+        "mood": ["x", "y", None],
+        "slots": [["O", "B"], None, ["O"]],
+    }
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "a", "m": "x", "n": ["p"]}\n{"text": "b", "m": "y", "n": null}\n{"text": "c", "m": "y", "n": []}\n'
+    )
+    table = read_table(tmp_path / "a.jsonl", Columns(labels=(LabelColumn.parse("m"), LabelColumn.parse("n:multi"))))
+    targets = np.array(targets_of(table, learn_outputs(table)[1]))
+    np.testing.assert_array_equal(targets, [[1], [np.nan], [0]])
+
+
 def test_a_second_text_is_found_by_its_name(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "text_pair,text,label\nb,a,x\nd,c,y\n")
-    table = read_table(path, Columns())
+    assert read_table(path, Columns()).pairs is None
+    table = read_table(path, Columns(), find_pair=True)
     assert (table.texts, table.pairs) == (["a", "c"], ["b", "d"])
     assert table.columns.text_pair == "text_pair"
 
@@ -88,6 +122,10 @@ MISTAKES = {
     "cut zst": ("a.csv.zst", zstd(b"text,label\n" + b"a,x\n" * 50_000)[:-40], ["cut short"]),
     "damaged zst": ("a.csv.zst", b"nothing of the sort", ["cut short or damaged"]),
     "not gzip": ("a.csv.gz", b"text,label\na,x\n", ["cut short or damaged"]),
+    "two columns of a name": ("a.csv", b"text,label,label\na,x,y\n", ["line 1", "two columns are called 'label'"]),
+    "cells in a tsv": ("a.tsv", b"text\tlabel\na\tx\tb\n", ["line 2", "3 cells", "has 2"]),
+    "a list as label": ("a.jsonl", b'{"text": "a", "label": ["x"]}\n', ["line 1", "holds a list"]),
+    "damaged zip": ("a.csv.zip", b"PK\x03\x04 nothing", ["cut short or damaged"]),
     "too few cells": ("a.csv", b'text,label\n"a\nb",x\nlonely\n', ["line 4", "1 cells", "has 2"]),
     "open quote": ("a.csv", b'text,label\n"a,x\nb,y\n', ["line 2", "quotes"]),
     "not JSON": ("a.jsonl", b'{"text": "a", "label": "x"}\n{text}\n', ["line 2", "not JSON"]),
@@ -142,3 +180,14 @@ def test_split_off_repeats_itself(tmp_path: Path) -> None:
     assert sorted([*rest.texts, *aside.texts]) == sorted(table.texts)
     assert split_off(table, 0.2, 100, seed=3)[1].texts == aside.texts
     assert split_off(table, 0.2, 100, seed=4)[1].texts != aside.texts
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", "text,label\n")
+    with pytest.raises(InputError, match=r"b\.csv: this cannot be read"):
+        read_table(tmp_path / "a.csv" / "b.csv", Columns())
+
+
+def test_two_outputs_of_one_name() -> None:
+    with pytest.raises(InputError, match="Two outputs are called 'a'"):
+        Columns(labels=(LabelColumn.parse("a=x"), LabelColumn.parse("a=y:regression")))

@@ -151,3 +151,12 @@ def test_public_names() -> None:
     assert set(bothways.__all__) == {"InputError", "TextClassifier", "Tokenizer", "__version__"}
     for name in bothways.__all__:
         assert getattr(bothways, name)
+
+
+def test_names_in_brackets_are_names(shell: Shell, encoder_directory: Path, tmp_path: Path) -> None:
+    texts, labels = films(40)
+    rows = "".join(f"{t},{y}\n" for t, y in zip(texts, labels, strict=True))
+    (tmp_path / "a.csv").write_text("text,rating[/5]\n" + rows)
+    use = ("finetune", "--train", "a.csv", "--encoder", encoder_directory, "--out", "out", "--epochs", "1")
+    out, _ = shell(*use, "--label", "rating[/5]")
+    assert "rating[/5]" in out

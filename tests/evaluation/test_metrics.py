@@ -52,3 +52,17 @@ def test_tags() -> None:
     result = figures(output, truth, said)
     assert result["accuracy"] == pytest.approx(4 / 5)
     assert (result["precision"], result["recall"]) == (1.0, 0.5)
+
+
+def test_multi_with_one_label() -> None:
+    """A lone label that is never found has an F1 of 0, however often its absence is."""
+    output = OutputConfig(name="x", kind="multi", labels=("a",))
+    truth = [np.array([p], np.float32) for p in (1, 0, 0, 0)]
+    result = figures(output, truth, [np.array([False])] * 4)
+    assert (result["accuracy"], result["macro_f1"], result["micro_f1"]) == (0.75, 0.0, 0.0)
+
+
+def test_multi_leaves_rows_that_say_nothing_out() -> None:
+    output = OutputConfig(name="x", kind="multi", labels=("a", "b"))
+    truth = [np.array([1, 0], np.float32), np.array([np.nan, np.nan], np.float32)]
+    assert figures(output, truth, [np.array([True, False])] * 2)["examples"] == 1

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from bothways.data.tables import READERS, read_rows
+from bothways.data.tables import READERS, as_text, read_rows
 from bothways.errors import InputError
 from bothways.progress import Progress
 from bothways.storage import Meter, read_lines
@@ -36,7 +36,10 @@ def read_documents(path: str | os.PathLike, column: str = "text", *, meter: Mete
         for where, cells in read_rows(path, meter=meter):
             if column not in cells:
                 raise InputError(f"{path}, {where}: there is no column {column!r}; a document's text belongs there.")
-            yield from cut(str(cells[column] or "").splitlines())
+            value = cells[column]
+            given = value if isinstance(value, list) else [value or ""]
+            texts = [as_text(line, column, f"{path}, {where}") for line in given]
+            yield from cut([line for text in texts for line in text.splitlines()])
         return
     lines: list[str] = []
     characters = 0

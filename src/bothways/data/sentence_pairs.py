@@ -55,6 +55,7 @@ class SentencePairs:
         """`short_share`: share of stretches cut shorter at random, so that short inputs are no surprise later.
         `random_share`: share of pairs whose second text is from another document; 0: never, for a model without
         next-sentence prediction. `documents`: those to read, in rising order; None: all."""
+        assert sequence_length > SPECIALS + 1, "no room for two texts"
         self.documents = np.arange(corpus.documents) if documents is None else documents
         if random_share and len(self.documents) < 2:
             raise InputError(

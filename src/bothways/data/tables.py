@@ -18,11 +18,14 @@ from bothways.errors import InputError
 from bothways.model.config import OutputConfig
 from bothways.model.outputs import UNLABELLED
 from bothways.storage import Meter, open_input, read_lines
-from bothways.tokenizer import Text
+from bothways.tokenizer import Text, well_formed
 
 LabelKind = Literal["single", "multi", "regression", "tags"]
 LABEL_SEPARATOR = "|"
 """Between the labels of a `multi` cell; JSON lines and Parquet may hold a list instead."""
+
+LARGEST = 1e30
+"""What a regression may be asked for; single precision ends at 3.4e38, its squares at 1.8e19."""
 
 Row = tuple[str, dict[str, Any]]
 """Where a row stands (`line 7`) and its cells by column."""
@@ -43,16 +46,16 @@ def read_rows(path: str | os.PathLike, *, meter: Meter | None = None) -> Iterato
     raise InputError(f"{path}: the name tells no format; use .csv, .tsv, .jsonl or .parquet, also with .gz, .xz, .zst.")
 
 
-def read_csv(path: str | os.PathLike, meter: Meter | None = None, delimiter: str = ",") -> Iterator[Row]:
+def read_csv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader((text + "\n" for _, text in read_lines(path, meter=meter)), delimiter=delimiter, strict=True)
+    reader = csv.reader((text + "\n" for _, text in read_lines(path, meter=meter)), strict=True)
     header: list[str] | None = None
     line = 1
     try:
         for cells in reader:
             where, line = f"line {line}", reader.line_num + 1
             if header is None:
-                header = cells
+                header = named(cells, path)
             elif len(cells) == len(header):
                 yield where, dict(zip(header, cells, strict=True))
             elif cells:
@@ -66,8 +69,36 @@ def read_csv(path: str | os.PathLike, meter: Meter | None = None, delimiter: str
         raise InputError(f"{path}: the file is empty; the first line must name the columns.")
 
 
+def named(cells: list[str], path: str | os.PathLike) -> list[str] | None:
+    """The cells of a header; None for a blank line before it. InputError if two columns have the same name."""
+    if twice := {name for name in cells if cells.count(name) > 1}:
+        raise InputError(f"{path}, line 1: two columns are called {sorted(twice)[0]!r}; give each its own name.")
+    return cells or None
+
+
 def read_tsv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
-    return read_csv(path, meter, delimiter="\t")
+    """A line a row, a tab between cells. Most such files know no quoting, so a lone quotation mark is one; a cell that
+    begins and ends with one is taken for quoted."""
+    header: list[str] | None = None
+    for number, line in read_lines(path, meter=meter):
+        if not line.strip():
+            continue
+        cells = [unquoted(text) for text in line.split("\t")]
+        if header is None:
+            header = named(cells, path)
+        elif len(cells) != len(header):
+            raise InputError(
+                f"{path}, line {number}: {len(cells)} cells where the header has {len(header)}; "
+                f"put one tab between cells, and no line break into one."
+            )
+        else:
+            yield f"line {number}", dict(zip(header, cells, strict=True))
+    if header is None:
+        raise InputError(f"{path}: the file is empty; the first line must name the columns.")
+
+
+def unquoted(text: str) -> str:
+    return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 def read_json_lines(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
@@ -78,6 +109,8 @@ def read_json_lines(path: str | os.PathLike, meter: Meter | None = None) -> Iter
             cells = json.loads(text)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}, line {number}: this is not JSON ({error}); write one object a line.") from None
+        if "\\ud" in text.lower():  # half a surrogate pair can be written in JSON and nowhere else
+            cells = json.loads(well_formed(json.dumps(cells, ensure_ascii=False)))
         if not isinstance(cells, dict):
             raise InputError(f"{path}, line {number}: this is no JSON object; write one object a line.")
         yield f"line {number}", cells
@@ -94,7 +127,7 @@ def read_parquet(path: str | os.PathLike, meter: Meter | None = None) -> Iterato
                 for cells in batch.to_pylist():
                     number += 1
                     yield f"row {number}", cells
-        except pyarrow.ArrowException as error:
+        except (pyarrow.ArrowException, OSError) as error:
             raise InputError(f"{path}: this cannot be read as Parquet ({error}).") from None
 
 
@@ -144,6 +177,11 @@ class Columns:
     labels: tuple[LabelColumn, ...] = (LabelColumn(output="label", column="label"),)
     """One for each output layer; empty: the table has no targets."""
 
+    def __post_init__(self) -> None:
+        names = [label.output for label in self.labels]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"Two outputs are called {sorted(twice)[0]!r}; give each its own name (NAME=COLUMN:KIND).")
+
     @property
     def words_are_cut(self) -> bool:
         """Whether texts come as words, because tags are given for each."""
@@ -180,12 +218,15 @@ class Table:
         )
 
 
-def read_table(path: str | os.PathLike, columns: Columns) -> Table:
-    """Read a whole table. Raises InputError for a missing column, a null text or an unusable target."""
+def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = False) -> Table:
+    """Read a whole table. `find_pair`: a column of the default name `text_pair` makes it a table of pairs.
+
+    Raises InputError for a missing column, a null text or an unusable target.
+    """
     table = None
     for where, cells in read_rows(path):
         if table is None:
-            if columns.text_pair is None and columns.text == "text" and "text_pair" in cells:
+            if find_pair and columns.text_pair is None and columns.text == "text" and "text_pair" in cells:
                 columns = Columns(text="text", text_pair="text_pair", labels=columns.labels)
             table = Table(os.fspath(path), columns, pairs=None if columns.text_pair is None else [])
             table.targets.update({label.output: [] for label in columns.labels})
@@ -219,29 +260,30 @@ def text_cell(cells: Mapping[str, Any], column: str, cut: bool, place: str) -> T
     if value is None:
         raise InputError(f"{place}: column {column!r} is null; give a text (it may be empty) or remove the row.")
     if isinstance(value, list):
-        return [str(word) for word in value] if cut else " ".join(map(str, value))
-    return str(value).split() if cut else str(value)
+        words = [as_text(word, column, place) for word in value]
+        return words if cut else " ".join(words)
+    return as_text(value, column, place).split() if cut else as_text(value, column, place)
 
 
 def target_cell(cells: Mapping[str, Any], label: LabelColumn, place: str, *, optional: bool) -> Any:
     """What a row says for one output; None, if allowed, where it says nothing."""
     value = cell(cells, label.column, place)
-    if label.kind == "multi":
-        names = value if isinstance(value, list) else str("" if value is None else value).split(LABEL_SEPARATOR)
-        return [str(name).strip() for name in names if str(name).strip()]
-    if label.kind == "tags":
-        if value is None:
-            return absent(label, place, optional)
-        return [str(tag) for tag in value] if isinstance(value, list) else str(value).split()
-    if value is None or value == "":
+    if value is None or (value == "" and label.kind != "multi" and (label.kind != "tags" or optional)):
         return absent(label, place, optional)
+    if label.kind == "multi":
+        names = value if isinstance(value, list) else as_text(value, label.column, place).split(LABEL_SEPARATOR)
+        names = [as_text(name, label.column, place).strip() for name in names]
+        return [name for name in names if name]
+    if label.kind == "tags":
+        tags = value if isinstance(value, list) else as_text(value, label.column, place).split()
+        return [as_text(tag, label.column, place) for tag in tags]
     if label.kind == "single":
-        return str(value)
+        return as_text(value, label.column, place)
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= LARGEST:
         raise InputError(f"{place}: {value!r} in column {label.column!r} is not a number.")
     return number
 
@@ -251,9 +293,23 @@ def cell(cells: Mapping[str, Any], column: str, place: str) -> Any:
     if column not in cells:
         raise InputError(
             f"{place}: there is no column {column!r}, only {', '.join(map(repr, cells))}; "
-            f"name the right one (--text, --text-pair, --label or --output)."
+            f"rename it, or name the right one when training (--text, --text-pair, --label or --output)."
         )
-    return cells[column]
+    value = cells[column]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_text(value: Any, column: str, place: str) -> str:
+    """A cell as text: strings as they are, numbers and truth values as they are written, bytes as UTF-8."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{place}: column {column!r} holds bytes that are not UTF-8; store text.") from None
+    if isinstance(value, (list, dict)):
+        kind = "a list" if isinstance(value, list) else "an object"
+        raise InputError(f"{place}: column {column!r} holds {kind}; give a text or a number.")
+    return str(value)
 
 
 def absent(label: LabelColumn, place: str, optional: bool) -> None:
@@ -322,8 +378,8 @@ def targets_of(table: Table, output: OutputConfig) -> list[Any]:
         if output.kind == "regression":
             numbers.append(math.nan if value is None else value)
         elif output.kind == "multi":
-            present = np.zeros(len(ids), np.float32)
-            present[[number(name, where) for name in value]] = 1.0
+            present = np.full(len(ids), math.nan if value is None else 0.0, np.float32)
+            present[[number(name, where) for name in value or ()]] = 1.0
             numbers.append(present)
         elif output.kind == "tags":
             numbers.append(None if value is None else np.array([number(name, where) for name in value], np.int64))

@@ -74,7 +74,7 @@ def figures(output: OutputConfig, truth: list[Any], answers: list[np.ndarray]) -
 
 def missing(target: Any) -> bool:
     """Whether a target says nothing."""
-    return target is None or (np.ndim(target) == 0 and (target == UNLABELLED or target != target))
+    return target is None or bool(np.isnan(target).all()) or (np.ndim(target) == 0 and target == UNLABELLED)
 
 
 def single_figures(true: np.ndarray, said: np.ndarray) -> dict[str, float]:
@@ -88,10 +88,14 @@ def single_figures(true: np.ndarray, said: np.ndarray) -> dict[str, float]:
 
 def multi_figures(true: np.ndarray, said: np.ndarray) -> dict[str, float]:
     """(texts, labels) presence, true and said; accuracy asks for all labels of a text to be right."""
+    true = true > 0.5
+    if true.shape[1] == 1:  # scikit-learn takes a lone column for two classes, present and absent
+        f1 = metrics.f1_score(true.ravel(), said.ravel(), zero_division=0.0)
+        return {"accuracy": metrics.accuracy_score(true, said), "macro_f1": f1, "micro_f1": f1}
     return {
-        "accuracy": metrics.accuracy_score(true > 0.5, said),
-        "macro_f1": metrics.f1_score(true > 0.5, said, average="macro", zero_division=0.0),
-        "micro_f1": metrics.f1_score(true > 0.5, said, average="micro", zero_division=0.0),
+        "accuracy": metrics.accuracy_score(true, said),
+        "macro_f1": metrics.f1_score(true, said, average="macro", zero_division=0.0),
+        "micro_f1": metrics.f1_score(true, said, average="micro", zero_division=0.0),
     }
 
 

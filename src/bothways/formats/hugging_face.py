@@ -357,7 +357,7 @@ def read_weights(directory: Path) -> Iterator[tuple[str, Tensor]]:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 (this object is no mapping)
                     tensor = tensors.get_tensor(name)
-                    for old, new in OLD_NAMES.items():
+                    for old, new in OLD_NAMES.items() if file.name != "outputs.safetensors" else ():
                         name = name.replace(old, new)
                     yield name.removeprefix("bert."), tensor.float() if tensor.is_floating_point() else tensor
         except (SafetensorError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,10 +14,30 @@ from torch import Tensor
 
 from bothways.batch import Encoding, PackedBatch
 from bothways.data.batching import by_length
+from bothways.encoders import locate
+from bothways.errors import InputError
+from bothways.formats.hugging_face import load_model
 from bothways.memory import keep_freed_memory
 from bothways.model.bert import Bert
 from bothways.tokenizer import Text, Tokenizer
 from bothways.training.precision import Precision, default_device, resolve
+
+
+def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
+    """A model that classifies, from a directory or a hub id.
+
+    Raises InputError if it has no output layer that classifies, or one without trained weights.
+    """
+    bert, tokenizer, report = load_model(locate(name))
+    classifies = [output for output in bert.config.outputs if output.kind not in ("masked_word", "next_sentence")]
+    if not classifies:
+        raise InputError(f"{name}: this encoder has no output layer that classifies; fine-tune it first.")
+    needed = {f"output layer {output.name!r}" for output in classifies}
+    if any(output.reads == "first" for output in classifies):
+        needed.add("pooling")
+    if lacking := [part for part in report.untrained if part in needed]:
+        raise InputError(f"{name}: the weights of {lacking[0]} are missing; restore the files or fine-tune again.")
+    return bert, tokenizer
 
 
 @dataclass(frozen=True)
@@ -70,6 +91,8 @@ class Engine:
         encodings = self.tokenizer.encode_batch(
             texts, pairs, max_length=self.bert.config.longest, with_offsets=self.words_are_cut
         )
+        if not encodings:
+            return Scores({n: [] for n in self.names}, np.zeros(0, np.int64), np.zeros(0, np.int64))
         lengths = np.array([len(encoding) for encoding in encodings], np.int64)
         parts: dict[str, list[Tensor]] = {name: [] for name in self.names}
         order = by_length(lengths, self.batch_tokens)

@@ -51,7 +51,7 @@ def packed_attention(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention in one rectangle: three of (sequences, heads, length, head_size) → the same shape.
 
-    Written out for bf16 on a CPU, where the fused kernel is 1.5 to 2 times slower forward and 4 to 10 times
+    Written out for bf16 on a CPU, where the fused kernel is about twice as slow forward and 3 to 10 times
     backward (docs/decisions.md); fused everywhere else.
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:

@@ -92,6 +92,12 @@ class Checkpoints:
         """The directories of all checkpoints, oldest first."""
         return sorted(p for p in self.directory.glob("update-*") if re.fullmatch(r"update-\d+", p.name))
 
+    @property
+    def newest(self) -> int:
+        """Updates done at the newest checkpoint; 0: there is none."""
+        paths = self.paths()
+        return int(paths[-1].name.removeprefix("update-")) if paths else 0
+
     def save(
         self,
         update: int,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bothways.batch import TrainingBatch
+from bothways.errors import InputError
 from bothways.memory import keep_freed_memory
 from bothways.model.bert import Bert
 from bothways.progress import Progress
@@ -42,6 +43,20 @@ class TrainingConfig:
     seed: int = 0
     """Decides fresh weights, order, masking and dropout."""
 
+    def __post_init__(self) -> None:
+        self.require(self.learning_rate >= 0, "learning_rate", "a number above 0")
+        self.require(0 <= self.warmup < 1, "warmup", "a share of at least 0 and below 1")
+        self.require(self.weight_decay >= 0, "weight_decay", "0 or more")
+        self.require(self.gradient_clip > 0, "gradient_clip", "a number above 0")
+        self.require(self.micro_batch_tokens >= 1, "micro_batch_tokens", "1 or more")
+        self.require(self.seed >= 0, "seed", "0 or more")
+
+    def require(self, holds: bool, setting: str, wanted: str) -> None:
+        """Raise InputError, naming the flag, unless a setting makes sense (NaN never does)."""
+        if not holds:
+            flag = "--" + setting.replace("_", "-")
+            raise InputError(f"{flag} is {getattr(self, setting)!r}; give {wanted}.")
+
 
 class Batches(Protocol):
     """Where training batches come from."""
@@ -59,6 +74,8 @@ class TrainingLog:
 
     updates: int = 0
     tokens: int = 0
+    truncated: int = 0
+    """Training texts that were longer than the model reads."""
     seconds: float = 0.0
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """By output layer: (update, mean loss since the entry before)."""

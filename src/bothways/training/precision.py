@@ -19,7 +19,7 @@ def default_device() -> torch.device:
 
 def fast_in_bf16(device: torch.device) -> bool:
     """Whether the machine multiplies bf16 numbers faster than fp32 ones: any CUDA device that has them, a CPU with
-    AMX (about ten times) or AVX-512 BF16 (about twice)."""
+    AMX (about ten times) or AVX-512 BF16 (two to four times)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     if device.type != "cpu":
