@@ -94,7 +94,9 @@ def test_both_languages_show_the_same() -> None:
     assert code("README.md") == code("README.zh.md")
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.zh.md", "CHANGELOG.md", "docs/decisions.md"])
+@pytest.mark.parametrize(
+    "readme", ["README.md", "README.zh.md", "CHANGELOG.md", "docs/decisions.md", "docs/pretraining.md"]
+)
 def test_links_lead_somewhere(readme: str) -> None:
     text = (ROOT / readme).read_text("utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", text):

@@ -1,0 +1,42 @@
+"""The recipe of the shipped encoders, on made-up texts: from texts to a directory that fine-tuning takes."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import films
+from safetensors.torch import load_file
+
+from bothways import InputError, TextClassifier
+from bothways.encoders.recipe import RECIPES, make
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_from_texts_to_an_encoder(name: str, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
+    for seed, source in enumerate(recipe.sources):
+        documents = "\n\n".join(". ".join(films(9, seed=100 * seed + i)[0]) for i in range(60))
+        (tmp_path / f"{source.file}.txt.xz").write_bytes(lzma.compress(documents.encode()))
+    small = replace(recipe.pretraining, steps=4, batch_tokens=1024, final_length=64)
+    recipe = replace(recipe, preset="tiny", vocab_size=300, pretraining=small)
+    made = make(name, recipe, tmp_path, tmp_path / "out")
+    assert {tensor.dtype for tensor in load_file(made / "model.safetensors").values()} == {torch.bfloat16}
+    config = json.loads((made / "config.json").read_text())
+    assert config["bothways"]["outputs"] == []
+    card = (made / "README.md").read_text("utf-8")
+    for source in recipe.sources:
+        assert source.what in card
+        assert source.licence in card
+    texts, labels = films(60)
+    assert TextClassifier(made, epochs=1).fit(texts, labels).predict(texts).shape == (60,)
+    assert make(name, recipe, tmp_path, tmp_path / "out") == made
+
+
+def test_a_text_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"en-wiki\.txt\.xz: this text of the recipe is missing"):
+        make("en-mini", RECIPES["en-mini"], tmp_path, tmp_path / "out")
