@@ -101,17 +101,13 @@ def make(name: str, recipe: Recipe, texts: Path, out: Path) -> Path:
         pretrain(work / "corpus", work / "encoder", size=recipe.preset, config=recipe.pretraining, resume=True)
     bert, tokenizer, _ = load_model(work / "encoder")
     bert.attach()
-    log = {
-        n: (work / "encoder" / n).read_text("utf-8")
-        for n in ("metrics.json", "curves.svg")
-        if (work / "encoder" / n).exists()
-    }
+    files = [file for file in ("metrics.json", "curves.svg") if (work / "encoder" / file).exists()]
     save_model(
         goal,
         bert,
         tokenizer,
         card=card(name, recipe, bert.config.encoder.vocab_size),
-        extra_files=log,
+        extra_files={file: (work / "encoder" / file).read_text("utf-8") for file in files},
         dtype=torch.bfloat16,
     )
     return goal
@@ -124,7 +120,8 @@ def card(name: str, recipe: Recipe, vocab_size: int) -> str:
     return (
         f"---\nlanguage: {recipe.language}\nlibrary_name: bothways\npipeline_tag: fill-mask\n---\n\n"
         f"# {name}\n\nA BERT encoder of the preset {recipe.preset} with a vocabulary of {vocab_size:,} entries, "
-        f"pre-trained from scratch with masked words and next sentences by `python -m bothways.encoders.recipe {name}`. "
+        f"pre-trained from scratch with masked words and next sentences by\n"
+        f"`python -m bothways.encoders.recipe {name}`. "
         f"Figures of the run are in `metrics.json`, its curves in `curves.svg`.\n\n"
         f"## What it has read\n\n| text | licence |\n|---|---|\n{sources}\n"
         f"Near duplicates of documents were dropped; words were told apart by {recipe.words}.\n\n"
