@@ -141,7 +141,8 @@ class PretrainingBatches:
         phase = self.main if step < self.final_from else self.final
         positions = step * phase.in_update + np.arange(phase.in_update)
         own = np.array_split(positions, self.ranks.world)[self.ranks.rank]
-        parts = max(1, -(-len(own) // phase.in_micro_batch))
+        most = -(-phase.in_update // self.ranks.world)
+        parts = -(-most // phase.in_micro_batch)  # as many on every rank, since shards are gathered for each
         return [self.batch(phase.pairs, part) for part in np.array_split(own, parts)]
 
     def batch(self, of: SentencePairs, positions: np.ndarray) -> TrainingBatch:
@@ -222,7 +223,8 @@ def fit(
     read, aside = split_documents(corpus, config)
     held_out = HeldOut(corpus, config, aside) if len(aside) else None
 
-    def after_update(update: int, log: TrainingLog) -> None:
+    def after_update(bert: Bert, log: TrainingLog) -> None:
+        update = log.updates
         if held_out is not None and (update % (config.evaluate_every or config.steps) == 0 or update == config.steps):
             for name, judged in held_out.judge(bert, dtype, device).items():
                 log.held_out.setdefault(name, []).append((update, *judged))
@@ -304,6 +306,5 @@ def pretrain(
 
 def deciding(config: PretrainingConfig) -> dict[str, Any]:
     """The settings that decide the numbers of a run."""
-    return {
-        name: value for name, value in asdict(config).items() if name not in ("checkpoint_minutes", "evaluate_every")
-    }
+    others = ("checkpoint_minutes", "evaluate_every", "shard")
+    return {name: value for name, value in asdict(config).items() if name not in others}

@@ -19,6 +19,7 @@ from test_loop import CPU, OUTPUTS, Random, settings, weights
 from bothways.data.preparation import build_corpus
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model
+from bothways.model.bert import Bert
 from bothways.model.config import EncoderConfig
 from bothways.tokenizer import Tokenizer
 from bothways.training import checkpoint as checkpoint_module
@@ -43,8 +44,8 @@ def run(encoder: EncoderConfig, directory: Path | None, stop_after: int | None =
     dropping = replace(encoder, dropout=0.1)
     bert = random_bert(dropping, *OUTPUTS)
 
-    def crash(update: int, log: TrainingLog) -> None:
-        if update == stop_after:
+    def crash(bert: Bert, log: TrainingLog) -> None:
+        if log.updates == stop_after:
             raise Crash
 
     checkpoints = None if directory is None else Every(directory, {"rate": 1})
@@ -76,8 +77,8 @@ def test_the_log_goes_on(encoder_config: EncoderConfig, tmp_path: Path) -> None:
         for stop in (*stops, None):
             bert = random_bert(encoder_config, *OUTPUTS)
 
-            def end(update: int, log: TrainingLog, stop: int | None = stop) -> None:
-                if update == stop:
+            def end(bert: Bert, log: TrainingLog, stop: int | None = stop) -> None:
+                if log.updates == stop:
                     raise Crash
 
             checkpoints = directory and Every(directory, {})
@@ -158,8 +159,8 @@ def test_a_full_disk_leaves_the_last_good_one(
 def test_asked_to_stop(encoder_config: EncoderConfig, tmp_path: Path) -> None:
     bert = random_bert(encoder_config, *OUTPUTS)
 
-    def ask(update: int, log: TrainingLog) -> None:
-        if update == 4:
+    def ask(bert: Bert, log: TrainingLog) -> None:
+        if log.updates == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
     checkpoints = Checkpoints(tmp_path, {})

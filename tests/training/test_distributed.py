@@ -54,12 +54,15 @@ def losses(directory: Path) -> np.ndarray:
     return np.array([[loss for _, loss in measured["losses"][name]] for name in ("mlm", "nsp")])
 
 
-def test_two_processes_do_what_one_does(folder: Path) -> None:
-    subprocess.run(command(2, folder, "two"), check=True, capture_output=True)
-    np.testing.assert_allclose(losses(folder / "two"), losses(folder / "one"), rtol=2e-4)
-    one, two = (load_model(folder / name)[0] for name in ("one", "two"))
+@pytest.mark.parametrize("shard", ["--no-shard", "--shard"])
+def test_two_processes_do_what_one_does(folder: Path, shard: str) -> None:
+    """Each with the whole model, or each with half of it."""
+    out = "two" + shard
+    subprocess.run(command(2, folder, out, shard), check=True, capture_output=True)
+    np.testing.assert_allclose(losses(folder / out), losses(folder / "one"), rtol=2e-4)
+    one, two = (load_model(folder / name)[0] for name in ("one", out))
     torch.testing.assert_close(weights(two), weights(one), atol=2e-3, rtol=0)
-    tokens = [json.loads((folder / name / "metrics.json").read_text())["tokens"] for name in ("one", "two")]
+    tokens = [json.loads((folder / name / "metrics.json").read_text())["tokens"] for name in ("one", out)]
     assert tokens[0] == tokens[1]
 
 

@@ -34,6 +34,7 @@ from torch import Tensor
 from bothways.errors import InputError
 from bothways.model.bert import Bert
 from bothways.storage import new_directory
+from bothways.training.distributed import like, whole
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW remembers of each parameter besides the number of updates."""
@@ -58,10 +59,10 @@ class State:
         """Put weights and moments back where they were."""
         with torch.no_grad():
             for name, parameter in bert.named_parameters():
-                parameter.copy_(self.tensors[f"weights.{name}"])
+                parameter.copy_(like(parameter, self.tensors[f"weights.{name}"]))
                 optimizer.state[parameter] = {
                     "step": torch.tensor(float(self.update), device=parameter.device),
-                    **{m: self.tensors[f"{m}.{name}"].to(parameter.device) for m in MOMENTS},
+                    **{m: like(parameter, self.tensors[f"{m}.{name}"]) for m in MOMENTS},
                 }
 
     @property
@@ -105,14 +106,23 @@ class Checkpoints:
         optimizer: torch.optim.Optimizer,
         recent: Mapping[str, Tensor],
         measured: Mapping[str, Any],
+        write: bool = True,
     ) -> Path:
-        """Write the checkpoint after `update` updates. InputError if the disk is full; those before stay whole."""
+        """Write the checkpoint after `update` updates. InputError if the disk is full; those before stay whole.
+
+        Every rank calls this, since shards have to be gathered; the one that is to `write` does.
+        """
         tensors = {f"recent.{name}": loss.detach().cpu() for name, loss in recent.items()}
         for name, parameter in bert.named_parameters():
-            tensors[f"weights.{name}"] = parameter.detach().cpu()
-            state = optimizer.state[parameter]
-            tensors |= {f"{m}.{name}": state[m].cpu() for m in MOMENTS}
+            parts = {"weights": parameter.detach(), **{m: optimizer.state[parameter][m] for m in MOMENTS}}
+            for part, tensor in parts.items():
+                gathered = whole(tensor)
+                if write:
+                    tensors[f"{part}.{name}"] = gathered.cpu()
+        self._saved_at = time.monotonic()
         goal = self.directory / f"update-{update:08}"
+        if not write:
+            return goal
         with new_directory(goal, overwrite=True) as scratch:
             save_file(tensors, scratch / "state.safetensors")
             content = {
@@ -124,7 +134,6 @@ class Checkpoints:
             (scratch / "state.json").write_text(json.dumps(content), "utf-8")
         for old in self.paths()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
-        self._saved_at = time.monotonic()
         return goal
 
     def latest(self) -> State | None:

@@ -1,20 +1,24 @@
 """Several processes, on one machine or many, under `torchrun`: each reads its share, all take the same step.
 
-Data-parallel training (arXiv 2006.15704, section 2.2). Every rank holds the whole model; the targets of an update are
-counted over all ranks before the losses are divided, and gradients are summed, so that an update is the same however
-many ranks share it.
+Data-parallel training (arXiv 2006.15704, section 2.2). Every rank holds the whole model, or a shard of it; the targets
+of an update are counted over all ranks before the losses are divided, and gradients are summed, so that an update is
+the same however many ranks share it.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from bothways.errors import InputError
+from bothways.model.bert import Bert
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,26 @@ class Ranks:
         if self.world == 1:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if isinstance(gradients[0], DTensor):  # a sharded model has averaged them already
+            for gradient in gradients:
+                gradient.mul_(self.world)
+            return
         flat = self.sums(torch.cat([gradient.flatten() for gradient in gradients]))
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def sharded(self, bert: Bert) -> Bert:
+        """A copy of a model whose weights are shared out over all ranks, layer by layer (FSDP2, arXiv 2304.11277)."""
+        bert = copy.deepcopy(bert)
+        for module in (*bert.encoder.layers, bert):
+            fully_shard(module)
+        return bert
+
+    def gather(self, sharded: Bert, into: Bert) -> None:
+        """Copy the weights of a sharded model into one that is whole."""
+        with torch.no_grad():
+            for parameter, goal in zip(sharded.parameters(), into.parameters(), strict=True):
+                goal.copy_(whole(parameter.detach()))
 
     def require_same(self, value: str, what: str) -> None:
         """Raise InputError unless `value` is the same on every rank."""
@@ -80,6 +101,19 @@ class Ranks:
         """Until every rank has come here."""
         if self.world > 1:
             torch.distributed.barrier()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that is shared out, put together on every rank; any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """A whole tensor, on the device of `parameter` and shared out as it is."""
+    tensor = tensor.to(parameter.device)
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+    return tensor
 
 
 ALONE = Ranks()

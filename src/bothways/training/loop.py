@@ -40,6 +40,8 @@ class TrainingConfig:
     """Most tokens in one forward pass; an update of more tokens gathers gradients from several."""
     precision: Precision = "auto"
     """Number format of matrix products: auto is bf16 where the machine is fast at it."""
+    shard: bool = False
+    """With several processes: share out weights, gradients and moments, for models too large for one device."""
     seed: int = 0
     """Decides fresh weights, order, masking and dropout."""
 
@@ -113,7 +115,7 @@ def train(
     name: str = "training",
     device: torch.device | None = None,
     checkpoints: Checkpoints | None = None,
-    after_update: Callable[[int, TrainingLog], None] | None = None,
+    after_update: Callable[[Bert, TrainingLog], None] | None = None,
     log_every: int = 25,
     peak: float = 0.0,
     ranks: Ranks = ALONE,
@@ -123,15 +125,20 @@ def train(
 
     With `checkpoints` it goes on from the newest of them and writes new ones; asked to stop (SIGTERM) it writes one
     and raises `Stopped`. The weights at the end are the same, bit for bit, however often it was stopped or killed (on
-    the same machine). `after_update(updates done, log)` is called after each update. `peak`: the most operations a
+    the same machine). `after_update(model as it is, log)` is called after each update. `peak`: the most operations a
     second of the hardware, to tell which share of it is used; 0: that is not told. `ranks`: the processes that share
     every update; `batches` has this one's part.
     """
     keep_freed_memory()
     device = ranks.device or device or default_device()
     dtype = resolve(config.precision, device)
-    bert.to(device).train()
-    keep_gradients_in_place(bert, device)
+    given = bert.to(device)
+    sharded = config.shard and ranks.world > 1
+    if sharded:
+        bert = ranks.sharded(given)
+    else:
+        keep_gradients_in_place(bert, device)
+    bert.train()
     optimizer = optimizer_for(bert, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     log, total = TrainingLog(), len(batches)
     recent = RecentLosses(device)
@@ -139,6 +146,7 @@ def train(
         state.restore(bert, optimizer)
         log = TrainingLog.of(state.measured)
         recent.restore(state.recent, state.measured["recent_counts"])
+        del state
     log.peak = peak
     begun, seconds_before = log.updates, log.seconds
     started = time.perf_counter()
@@ -146,7 +154,7 @@ def train(
     def save() -> Path:
         assert checkpoints is not None
         measured = {**asdict(log), "recent_counts": recent.counts}
-        return checkpoints.save(log.updates, bert, optimizer, recent.sums, measured)
+        return checkpoints.save(log.updates, bert, optimizer, recent.sums, measured, write=ranks.first)
 
     with Progress(name, total, begun=begun, quiet=quiet) as progress, asked_to_stop(checkpoints is not None) as stop:
         for step, update in enumerate(prefetched(batches, begun), start=begun):
@@ -157,7 +165,7 @@ def train(
             ranks.sum_gradients(bert)
             torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=False)
+            optimizer.zero_grad(set_to_none=sharded)
 
             log.updates = step + 1
             tokens = sum(len(batch.inputs.token_ids) for batch in update)
@@ -174,15 +182,16 @@ def train(
                 last["of_peak"] = log.share_of_peak
             progress.update(log.updates, **last, tokens_a_second=log.tokens_per_second)
             if after_update is not None:
-                after_update(log.updates, log)
+                after_update(bert, log)
                 bert.train()
             if checkpoints is not None and log.updates < total:
                 if ranks.any(stop.is_set()):
-                    saved = save() if ranks.first else "that of rank 0"
-                    raise Stopped(f"Stopped after {log.updates:,} of {total:,} updates; {saved} is the checkpoint.")
-                if ranks.first and checkpoints.due:
+                    raise Stopped(f"Stopped after {log.updates:,} of {total:,} updates; {save()} is the checkpoint.")
+                if ranks.any(ranks.first and checkpoints.due):
                     save()
-    bert.eval()
+    if sharded:
+        ranks.gather(bert, given)
+    given.eval()
     return log
 
 
