@@ -11,6 +11,7 @@ import csv
 import os
 import sys
 import time
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def run(out: Path, *, overwrite: bool = False) -> None:
     def tell(sentence: str) -> None:
         print(f"[{time.perf_counter() - started:4.0f} s] {sentence}", file=sys.stderr, flush=True)
 
-    with new_directory(out, overwrite) as scratch:
+    with new_directory(out, overwrite) as scratch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*texts are longer than")  # said below
         # Test reviews take no part in pre-training either: whatever the encoder knows, it knows from other texts.
         texts = [text for train, _, rest in data.values() for text, _ in train + rest]
         tell(f"Learning a vocabulary from {len(texts):,} reviews, Chinese and English together.")
@@ -140,7 +142,10 @@ def run(out: Path, *, overwrite: bool = False) -> None:
     for method, by_language in accuracy.items():
         table.add_row(method, *(f"{by_language[language]:.1%}" for language in data))
     screen.print(table)
-    screen.print("A minute of pre-training is a taste: encoders that are used read a thousand times as much text.\n")
+    screen.print(
+        "A minute of pre-training is a taste: encoders that are used read a thousand times as much text. To be quick, "
+        f"both BERTs read only the first {FINETUNING.max_length} tokens of a review; the SVM reads all of it.\n"
+    )
     examples = Screen("review (held out)", "truth", "said", "score", title="A few of them")
     for language, (_, test, _) in data.items():
         chosen = [review for review in test if 20 <= len(review[0]) <= 90][:3]
