@@ -16,7 +16,7 @@ A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -137,38 +137,7 @@ class MaskedWord(OutputLayer):
         features = self.norm(self.activation(transformed))
         return linear(features, self.token_embedding.weight, self.bias)
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        if logits.device.type == "cpu" and logits.dtype == torch.bfloat16:
-            return ManyClasses.apply(logits, targets)
-        return SingleLabel.loss(self, logits, targets)  # type: ignore[arg-type]
-
-
-class ManyClasses(torch.autograd.Function):
-    """Cross-entropy over a whole vocabulary in bf16 on a CPU, without copies of the logits in fp32.
-
-    PyTorch's own writes the logits, their log-softmax and two gradients in fp32, which is more memory traffic than the
-    rest of the output layer (docs/decisions.md). Here the probabilities are the only thing kept, and become the
-    gradient in place: p − 1 for the target, p for the others.
-    """
-
-    @staticmethod
-    def forward(context: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        """(n, classes) bf16, (n,) → scalar fp32: the sum of −log p(target); exact to bf16's three digits of p."""
-        probabilities = torch.softmax(logits, dim=-1)
-        labelled = targets != UNLABELLED
-        rows, columns = labelled.nonzero().squeeze(-1), targets[labelled]
-        context.save_for_backward(probabilities, rows, columns)
-        return -probabilities[rows, columns].float().clamp_min(1e-30).log().sum()
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """scalar → (n, classes) bf16."""
-        probabilities, rows, columns = context.saved_tensors
-        probabilities[rows, columns] -= 1
-        if len(rows) < len(probabilities):
-            left_out = torch.ones(len(probabilities), dtype=torch.bool).index_fill(0, rows, False)
-            probabilities[left_out] = 0
-        return probabilities.mul_(gradient), None
+    loss = SingleLabel.loss
 
 
 class OutputLayers(nn.ModuleList):
