@@ -18,8 +18,7 @@ import transformers
 from bothways.batch import TrainingBatch
 from bothways.data.preparation import build_corpus, build_from_files
 from bothways.demo import english_reviews
-from bothways.model.config import preset
-from bothways.model.outputs import UNLABELLED
+from bothways.model.config import UNLABELLED, preset
 from bothways.pretraining import PretrainingBatches, PretrainingConfig, fit, new_encoder
 from bothways.tokenizer import Tokenizer
 from bothways.training.precision import default_device, resolve

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from bothways.batch import Encoding
 from bothways.formats.hugging_face import save_model
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
-from bothways.tokenizer import Tokenizer
+from bothways.tokenizer import Encoding, Tokenizer
 
 SENTENCES = [
     "A quiet film that stays with you, long after the lights come on.",

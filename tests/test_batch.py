@@ -8,8 +8,9 @@ from conftest import random_bert, random_encodings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bothways.batch import Encoding, PackedBatch, Run
+from bothways.batch import PackedBatch, Run
 from bothways.model.config import EncoderConfig, OutputConfig
+from bothways.tokenizer import Encoding
 
 OUTPUTS = (
     OutputConfig(name="single", kind="single", labels=("a", "b", "c")),

@@ -21,32 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """One text, or one pair of texts, as the encoder reads it, special tokens included."""
-
-    token_ids: np.ndarray
-    """(tokens,) int32: entries of the vocabulary."""
-    segment_ids: np.ndarray
-    """(tokens,) int8: 0 for the first text, 1 for the second."""
-    dropped: int = 0
-    """How many tokens did not fit into the length asked for."""
-    offsets: np.ndarray | None = None
-    """(tokens, 2) int32: where each token starts and ends, in characters of its own text; (0, 0) for special tokens."""
-    words: np.ndarray | None = None
-    """(tokens,) int32: the word of its own text that each token is a piece of; -1 for special tokens."""
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
-
-    @property
-    def first_pieces(self) -> np.ndarray:
-        """(words,) int64: the tokens of the first text that begin a word; a word in pieces speaks by its first."""
-        assert self.words is not None, "encode with_offsets to know the words"
-        begins = (self.words >= 0) & (self.segment_ids == 0)
-        begins[1:] &= self.words[1:] != self.words[:-1]
-        return np.flatnonzero(begins)
+from bothways.tokenizer import Encoding
 
 
 class Run(NamedTuple):

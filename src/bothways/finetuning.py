@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from bothways.batch import Encoding, PackedBatch, TrainingBatch
+from bothways.batch import PackedBatch, TrainingBatch
 from bothways.data.batching import by_length, shuffled
 from bothways.data.tables import Columns, Table, learn_outputs, read_table, split_off, targets_of
 from bothways.encoders import locate
@@ -21,10 +21,10 @@ from bothways.evaluation.metrics import evaluate
 from bothways.formats.hugging_face import load_model, save_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
-from bothways.model.config import OutputConfig
-from bothways.model.outputs import UNLABELLED, OutputLayer
+from bothways.model.config import UNLABELLED, OutputConfig
+from bothways.model.outputs import OutputLayer
 from bothways.storage import refuse_existing
-from bothways.tokenizer import Tokenizer
+from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.loop import TrainingConfig, TrainingLog, train
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from bothways.batch import Encoding
 from bothways.errors import InputError
 
 PADDING, UNKNOWN, FIRST, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -29,6 +29,33 @@ SPECIAL_TOKENS = (PADDING, UNKNOWN, FIRST, SEPARATOR, MASK)
 
 Text = str | Sequence[str]
 """A text, or the words of one, cut by whoever labelled them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One text, or one pair of texts, as the encoder reads it, special tokens included."""
+
+    token_ids: np.ndarray
+    """(tokens,) int32: entries of the vocabulary."""
+    segment_ids: np.ndarray
+    """(tokens,) int8: 0 for the first text, 1 for the second."""
+    dropped: int = 0
+    """How many tokens did not fit into the length asked for."""
+    offsets: np.ndarray | None = None
+    """(tokens, 2) int32: where each token starts and ends, in characters of its own text; (0, 0) for special tokens."""
+    words: np.ndarray | None = None
+    """(tokens,) int32: the word of its own text that each token is a piece of; -1 for special tokens."""
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def first_pieces(self) -> np.ndarray:
+        """(words,) int64: the tokens of the first text that begin a word; a word in pieces speaks by its first."""
+        assert self.words is not None, "encode with_offsets to know the words"
+        begins = (self.words >= 0) & (self.segment_ids == 0)
+        begins[1:] &= self.words[1:] != self.words[:-1]
+        return np.flatnonzero(begins)
 
 
 class Tokenizer:

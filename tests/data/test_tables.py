@@ -14,7 +14,7 @@ import pytest
 
 from bothways.data.tables import Columns, LabelColumn, learn_outputs, read_table, split_off, targets_of
 from bothways.errors import InputError
-from bothways.model.outputs import UNLABELLED
+from bothways.model.config import UNLABELLED
 
 ROWS = [('好 film, "quoted"', "good"), ("", "bad"), ("two\nlines", "good")]
 

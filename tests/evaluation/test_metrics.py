@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 
 from bothways.evaluation.metrics import entities, figures, ranks
-from bothways.model.config import OutputConfig
-from bothways.model.outputs import UNLABELLED
+from bothways.model.config import UNLABELLED, OutputConfig
 
 
 def test_single_leaves_unlabelled_rows_out() -> None:

@@ -10,11 +10,11 @@ import torch
 import transformers
 from conftest import random_encodings
 
-from bothways.batch import Encoding, PackedBatch, TrainingBatch
+from bothways.batch import PackedBatch, TrainingBatch
 from bothways.formats.hugging_face import encoder_names, load_model, output_names
 from bothways.model.bert import Bert
-from bothways.model.outputs import UNLABELLED
-from bothways.tokenizer import Tokenizer
+from bothways.model.config import UNLABELLED
+from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.loop import backward
 
 LENGTHS = [7, 3, 12, 12, 1, 30, 7, 64]

@@ -9,8 +9,7 @@ from conftest import random_bert, random_encodings
 
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.model.bert import Bert
-from bothways.model.config import EncoderConfig, OutputConfig
-from bothways.model.outputs import UNLABELLED
+from bothways.model.config import UNLABELLED, EncoderConfig, OutputConfig
 from bothways.training.loop import TrainingConfig, backward, train
 from bothways.training.optimization import optimizer_for, schedule
 from bothways.training.precision import fast_in_bf16, resolve

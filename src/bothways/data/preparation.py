@@ -12,6 +12,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,7 +85,7 @@ class Cutter:
         encoded = self.tokenizer.cut(flat, with_offsets=self.words is not None)
         ids = [encoding.ids for encoding in encoded]
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        tokens = np.fromiter((i for sentence in ids for i in sentence), self.type, int(lengths.sum()))
+        tokens = np.fromiter(chain.from_iterable(ids), self.type, int(lengths.sum()))
         continues = self.pieces[tokens]
         if self.words is not None and len(tokens):
             continues |= np.concatenate([self.words(s, e) for s, e in zip(flat, encoded, strict=True)])
@@ -320,7 +322,10 @@ def cuts(
     begin = (tokenizer.to_json(), duplicates, words)
     cutter_of(words)  # what is not installed is said here and not by a process that dies
     try:
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, begin) as pool:
+        # A fork starts at once; with threads about it could inherit a lock that nobody will ever release.
+        alone = sys.platform == "linux" and threading.active_count() == 1
+        context = multiprocessing.get_context("fork" if alone else "spawn")
+        with ProcessPoolExecutor(processes, context, _begin, begin) as pool:
             yield from in_order(_cut, groups(documents), pool, 2 * processes)
     except BrokenProcessPool:
         raise InputError(

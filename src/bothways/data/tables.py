@@ -15,8 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bothways.errors import InputError
-from bothways.model.config import OutputConfig
-from bothways.model.outputs import UNLABELLED
+from bothways.model.config import UNLABELLED, OutputConfig
 from bothways.storage import Meter, open_input, read_lines
 from bothways.tokenizer import Text, well_formed
 

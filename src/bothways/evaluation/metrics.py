@@ -12,8 +12,7 @@ from sklearn import metrics
 from bothways.data.tables import Columns, Table, columns_of, read_table, targets_of
 from bothways.inference.engine import Engine
 from bothways.inference.predictions import most_likely, thresholds
-from bothways.model.config import OutputConfig
-from bothways.model.outputs import UNLABELLED
+from bothways.model.config import UNLABELLED, OutputConfig
 
 
 def evaluate_file(engine: Engine, path: str | os.PathLike) -> dict[str, Any]:

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bothways.batch import Encoding, PackedBatch
+from bothways.batch import PackedBatch
 from bothways.data.batching import by_length
 from bothways.encoders import locate
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model
 from bothways.memory import keep_freed_memory
 from bothways.model.bert import Bert
-from bothways.tokenizer import Text, Tokenizer
+from bothways.tokenizer import Encoding, Text, Tokenizer
 from bothways.training.precision import Precision, default_device, resolve
 
 

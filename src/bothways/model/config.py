@@ -15,6 +15,10 @@ Reads = Literal["first", "mean", "tokens", "masked"]
 or the masked tokens only."""
 
 
+UNLABELLED = -100
+"""A target that says nothing, as in PyTorch's cross-entropy."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """The shape of a BERT encoder (arXiv 1810.04805, section 3)."""

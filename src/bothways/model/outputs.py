@@ -22,11 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, linear, mse_loss
 
-from bothways.model.config import EncoderConfig, OutputConfig
+from bothways.model.config import UNLABELLED, EncoderConfig, OutputConfig
 from bothways.model.encoder import ACTIVATIONS
-
-UNLABELLED = -100
-"""A target that says nothing, as in PyTorch's cross-entropy."""
 
 
 class OutputLayer(nn.Module):
