@@ -1,4 +1,4 @@
-"""What flows on the arrows: encoded texts, packed batches of them, and training targets.
+"""What flows on the arrows: encoded texts (`tokenizer.Encoding`) packed into batches, and training targets.
 
 There is no padding in this project. The sequences of a batch lie end to end on one axis of tokens:
 
