@@ -169,6 +169,16 @@ class Tokenizer:
         return bool(getattr(normalizer, "lowercase", False))
 
     @property
+    def cuts_at_spaces(self) -> bool:
+        """Whether the parts of a text between spaces are each cut as if alone."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return (
+            isinstance(self._backend.normalizer, BertNormalizer)
+            and isinstance(self._backend.pre_tokenizer, BertPreTokenizer)
+            and not any(" " in token.content for token in added)
+        )
+
+    @property
     def fingerprint(self) -> str:
         """A digest of everything that decides a token's id: equal fingerprints, equal encodings."""
         described = json.loads(self._backend.to_str())

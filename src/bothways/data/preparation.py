@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,9 @@ import numpy as np
 import tokenizers
 
 from bothways.data.corpus import ARRAYS, FORMAT, Corpus, token_type
-from bothways.data.documents import read_documents, split_sentences
-from bothways.data.duplicates import Duplicates, Seen, keys
+from bothways.data.cutting import Cut, Cutter, Document
+from bothways.data.documents import read_documents
+from bothways.data.duplicates import Duplicates, Seen
 from bothways.data.words import Words
 from bothways.data.words import cutter as cutter_of
 from bothways.errors import InputError
@@ -43,69 +43,9 @@ SHARD_TOKENS = 1 << 24
 """Tokens after which a shard is closed; what a killed build has to do again at most."""
 SMALL = 1 << 23
 """Bytes of input for which more processes are not worth their start."""
-LONGEST_SENTENCE = 128
-"""Tokens; longer sentences are cut, or what does not fit into a sequence would never be read."""
-
-Document = Sequence[str]
-"""The lines of a document."""
 
 
-# ── Cutting ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Some documents, cut."""
-
-    tokens: np.ndarray
-    """(tokens,)"""
-    continues: np.ndarray
-    """(tokens,) bool: whether a token continues the word before it."""
-    sentences: np.ndarray
-    """(sentences,): tokens of each sentence."""
-    documents: np.ndarray
-    """(documents,): sentences of each document; 0 if it has no text."""
-    keys: list[np.ndarray]
-    """What each document is known by among duplicates; empty if duplicates are kept."""
-
-
-class Cutter:
-    """Cuts documents into sentences and tokens; made once in each process."""
-
-    def __init__(self, tokenizer: Tokenizer, duplicates: Duplicates, words: Words) -> None:
-        self.tokenizer, self.duplicates = tokenizer, duplicates
-        self.type = token_type(tokenizer.vocab_size)
-        self.pieces = tokenizer.continues_word()
-        self.words = cutter_of(words)
-
-    def __call__(self, group: Sequence[Document]) -> Cut:
-        """Cut some documents."""
-        sentences = [[s for line in document for s in split_sentences(line)] for document in group]
-        flat = [sentence for document in sentences for sentence in document]
-        encoded = self.tokenizer.cut(flat, with_offsets=self.words is not None)
-        ids = [encoding.ids for encoding in encoded]
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        tokens = np.fromiter(chain.from_iterable(ids), self.type, int(lengths.sum()))
-        continues = self.pieces[tokens]
-        if self.words is not None and len(tokens):
-            continues |= np.concatenate([self.words(s, e) for s, e in zip(flat, encoded, strict=True)])
-        return self._counted(tokens, continues, lengths, [len(document) for document in sentences])
-
-    def _counted(self, tokens: np.ndarray, continues: np.ndarray, lengths: np.ndarray, sentences: list[int]) -> Cut:
-        """Long sentences cut, empty ones left out, and everything counted."""
-        document_of = np.repeat(np.arange(len(sentences)), sentences)
-        parts = -(-lengths // LONGEST_SENTENCE)
-        document_of = np.repeat(document_of, parts)
-        cut = np.full(parts.sum(), LONGEST_SENTENCE, np.int64)
-        if len(parts):
-            last = np.cumsum(parts)[parts > 0] - 1
-            cut[last] = (lengths - (parts - 1) * LONGEST_SENTENCE)[parts > 0]
-        documents = np.bincount(document_of, minlength=len(sentences))
-        found: list[np.ndarray] = []
-        if self.duplicates != "keep":
-            ends = np.cumsum(np.bincount(document_of, cut, minlength=len(sentences))).astype(np.int64)
-            found = [keys(part, self.duplicates) for part in np.split(tokens, ends[:-1])]
-        return Cut(tokens, continues, cut, documents, found)
+# ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 _cutter: Cutter

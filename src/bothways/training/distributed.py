@@ -7,6 +7,7 @@ the same however many ranks share it.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Ranks:
             torch.cuda.set_device(device)
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(leave)
         return cls(int(os.environ["RANK"]), world, device)
 
     @property
@@ -101,6 +103,12 @@ class Ranks:
         """Until every rank has come here."""
         if self.world > 1:
             torch.distributed.barrier()
+
+
+def leave() -> None:
+    """Part from the other processes; without it the threads that spoke to them may abort the interpreter's exit."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def whole(tensor: Tensor) -> Tensor:
