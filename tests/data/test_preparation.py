@@ -13,10 +13,10 @@ from conftest import SENTENCES, films
 import bothways.data.documents as documents_module
 import bothways.data.preparation as preparation
 from bothways.data.corpus import Corpus, read_description
+from bothways.data.cutting import LONGEST_SENTENCE
 from bothways.data.documents import read_documents
 from bothways.data.duplicates import keys
 from bothways.data.masking import Masking
-from bothways.data.cutting import LONGEST_SENTENCE
 from bothways.data.preparation import build_corpus, build_from_files
 from bothways.data.sentence_pairs import SentencePairs
 from bothways.errors import InputError
