@@ -15,7 +15,7 @@ from bothways.batch import TrainingBatch
 from bothways.data.corpus import Corpus
 from bothways.data.preparation import build_corpus
 from bothways.errors import InputError
-from bothways.formats.hugging_face import load_model
+from bothways.formats.hugging_face import load_model, save_model
 from bothways.model.config import preset
 from bothways.pretraining import (
     HeldOut,
@@ -52,6 +52,26 @@ def test_it_learns_and_says_so(corpus: Corpus, tmp_path: Path) -> None:
     bert, _, report = load_model(tmp_path / "encoder")
     assert not report.untrained
     assert [output.name for output in bert.config.outputs] == ["mlm", "nsp"]
+
+
+def test_an_encoder_goes_on_with_other_text(corpus: Corpus, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    first, *_ = pretrain(corpus.directory, tmp_path / "first", size="tiny", config=CONFIG)
+    still = replace(CONFIG, steps=1, learning_rate=1e-12)
+    again, *_ = pretrain(corpus.directory, tmp_path / "again", encoder=tmp_path / "first", config=still)
+    for (name, old), new in zip(first.state_dict().items(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(old, new, msg=name)
+    alone, *_ = pretrain(
+        corpus.directory, tmp_path / "alone", encoder=tmp_path / "first", config=replace(still, next_sentence=False)
+    )
+    assert [output.config.name for output in alone.outputs] == ["mlm"]
+    torch.testing.assert_close(alone.output("mlm").state_dict(), first.output("mlm").state_dict())
+
+
+def test_an_encoder_with_another_tokenizer(corpus: Corpus, tmp_path: Path) -> None:
+    other = Tokenizer.train(films(60)[0], 200)
+    save_model(tmp_path / "other", new_encoder(preset("tiny", other.vocab_size)), other)
+    with pytest.raises(InputError, match=r"was cut with another tokenizer than that of .*other"):
+        pretrain(corpus.directory, tmp_path / "out", encoder=tmp_path / "other", config=CONFIG)
 
 
 def test_what_is_kept_aside_is_never_read(tmp_path: Path) -> None:

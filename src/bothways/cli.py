@@ -104,6 +104,7 @@ def pretrain(
     corpus: Path,
     out: Path,
     preset: str = "mini",
+    encoder: str | None = None,
     config: OmitArgPrefixes[PretrainingConfig] = PretrainingConfig(),
     resume: bool = False,
     overwrite: bool = False,
@@ -113,14 +114,15 @@ def pretrain(
     Args:
         corpus: Directory written by `bothways corpus build`.
         out: Directory to write.
-        preset: Size of the encoder: tiny, mini, small, medium, base or large.
+        preset: Size of a new encoder: tiny, mini, small, medium, base or large.
+        encoder: Go on with this one (directory, shipped name or hub id), whose tokenizer has cut the corpus.
         config: How to train.
         resume: Go on from the last checkpoint of an unfinished run, if there is one.
         overwrite: Replace the directory if it exists.
     """
     from bothways.pretraining import pretrain as recipe
 
-    *_, log = recipe(corpus, out, size=preset, config=config, resume=resume, overwrite=overwrite)
+    *_, log = recipe(corpus, out, size=preset, encoder=encoder, config=config, resume=resume, overwrite=overwrite)
     losses = ", ".join(f"{name} loss {entries[-1][1]:.3f}" for name, entries in log.losses.items())
     say(f"{out}: {log.tokens:,} tokens in {log.seconds:,.0f} s; {losses}.")
 

@@ -17,8 +17,9 @@ from bothways.data.chance import uniform
 from bothways.data.corpus import Corpus
 from bothways.data.masking import Masking
 from bothways.data.sentence_pairs import Pairs, SentencePairs, ranges
+from bothways.encoders import locate
 from bothways.errors import InputError
-from bothways.formats.hugging_face import save_model
+from bothways.formats.hugging_face import load_model, save_model
 from bothways.model.bert import Bert
 from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, BertConfig, EncoderConfig, preset
 from bothways.storage import refuse_existing
@@ -204,6 +205,26 @@ def new_encoder(encoder: EncoderConfig, *, next_sentence: bool = True, seed: int
     return Bert(BertConfig(encoder=encoder, outputs=(MASKED_WORD, NEXT_SENTENCE) if next_sentence else (MASKED_WORD,)))
 
 
+def known_encoder(encoder: str | os.PathLike, corpus: Corpus, *, next_sentence: bool = True, seed: int = 0) -> Bert:
+    """An encoder that has read other text before, to go on with `corpus`; output layers that it lacks start fresh.
+
+    Raises InputError if the corpus was cut with another tokenizer than the encoder's.
+    """
+    torch.manual_seed(seed)
+    bert, tokenizer, report = load_model(locate(encoder))
+    if tokenizer.fingerprint != corpus.tokenizer.fingerprint:
+        raise InputError(
+            f"{corpus.directory} was cut with another tokenizer than that of {encoder}; build the corpus with "
+            f"--tokenizer {report.source}."
+        )
+    known = {output.config: output for output in bert.outputs}
+    bert.attach(*((MASKED_WORD, NEXT_SENTENCE) if next_sentence else (MASKED_WORD,)))
+    for output in bert.outputs:
+        if output.config in known:
+            output.load_state_dict(known[output.config].state_dict())
+    return bert
+
+
 def fit(
     bert: Bert,
     corpus: Corpus,
@@ -251,15 +272,17 @@ def pretrain(
     out: str | os.PathLike,
     *,
     size: str = "mini",
+    encoder: str | os.PathLike | None = None,
     config: PretrainingConfig | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> tuple[Bert, Tokenizer, TrainingLog]:
-    """Pre-train an encoder of a preset size on a corpus directory and write it to `out`, with `metrics.json`.
+    """Pre-train an encoder on a corpus directory and write it to `out`, with `metrics.json`.
 
-    Until it is finished the run lives in a directory beside `out`, called `OUT.run`. With `resume` an unfinished run
-    goes on from its last checkpoint, to the same weights as if it had never stopped; without one it starts. Raises
-    InputError for what the user must mend and `Stopped` if asked to stop (SIGTERM), with a checkpoint written.
+    It is a new one of a preset size, or `encoder` (directory, shipped name or hub id), which goes on reading. Until it
+    is finished the run lives in a directory beside `out`, called `OUT.run`. With `resume` an unfinished run goes on
+    from its last checkpoint, to the same weights as if it had never stopped; without one it starts. Raises InputError
+    for what the user must mend and `Stopped` if asked to stop (SIGTERM), with a checkpoint written.
     """
     config = config or PretrainingConfig()
     out, ranks = Path(out), Ranks.join()
@@ -268,7 +291,11 @@ def pretrain(
     if unfinished.exists() and not resume and not overwrite:
         raise InputError(f"{unfinished} holds an unfinished run; add --resume to go on or --overwrite to start anew.")
     opened = Corpus.open(corpus)
-    bert = new_encoder(preset(size, opened.tokenizer.vocab_size), next_sentence=config.next_sentence, seed=config.seed)
+    if encoder is None:
+        shape = preset(size, opened.tokenizer.vocab_size)
+        bert = new_encoder(shape, next_sentence=config.next_sentence, seed=config.seed)
+    else:
+        bert = known_encoder(encoder, opened, next_sentence=config.next_sentence, seed=config.seed)
     longest = max(config.sequence_length, config.final_length if config.final_share else 0)
     if longest > bert.config.encoder.max_positions:
         raise InputError(
@@ -281,7 +308,7 @@ def pretrain(
     ranks.wait()
     checkpoints = Checkpoints(
         unfinished / "checkpoints",
-        {"preset": size, "corpus": opened.fingerprint, **deciding(config)},
+        {"encoder": str(encoder or size), "corpus": opened.fingerprint, **deciding(config)},
         every_seconds=60 * config.checkpoint_minutes,
     )
     watch = Watch(unfinished, begun=checkpoints.newest) if ranks.first else None

@@ -27,7 +27,7 @@ def test_from_texts_to_an_encoder(name: str, tmp_path: Path) -> None:
     made = make(name, recipe, tmp_path, tmp_path / "out")
     assert {tensor.dtype for tensor in load_file(made / "model.safetensors").values()} == {torch.bfloat16}
     config = json.loads((made / "config.json").read_text())
-    assert config["bothways"]["outputs"] == []
+    assert [output["name"] for output in config["bothways"]["outputs"]] == ["mlm", "nsp"]
     card = (made / "README.md").read_text("utf-8")
     for source in recipe.sources:
         assert source.what in card

@@ -78,7 +78,7 @@ RECIPES = {
 
 
 def make(name: str, recipe: Recipe, texts: Path, out: Path) -> Path:
-    """Follow a recipe in `out`; the finished encoder, in bf16 and without output layers, is `out/NAME`.
+    """Follow a recipe in `out`; the finished encoder, in bf16 and with its output layers, is `out/NAME`.
 
     Raises InputError if a text is missing, or for what the verbs refuse.
     """
@@ -100,7 +100,6 @@ def make(name: str, recipe: Recipe, texts: Path, out: Path) -> Path:
     if not (work / "encoder").exists():
         pretrain(work / "corpus", work / "encoder", size=recipe.preset, config=recipe.pretraining, resume=True)
     bert, tokenizer, _ = load_model(work / "encoder")
-    bert.attach()
     files = [file for file in ("metrics.json", "curves.svg") if (work / "encoder" / file).exists()]
     save_model(
         goal,
