@@ -18,6 +18,8 @@ Duplicates = Literal["keep", "exact", "near"]
 """Which documents are dropped: none, those that are the same token for token, or also those nearly the same."""
 
 RUN, BANDS, ROWS = 5, 16, 8
+AT_ONCE = 256
+"""Runs hashed at a time, so that they stay in the processor's cache."""
 FACTORS = mixed(np.arange(BANDS * ROWS).astype(np.uint64)) | np.uint64(1)
 
 
@@ -34,8 +36,9 @@ def keys(tokens: np.ndarray, duplicates: Duplicates) -> np.ndarray:
         runs = np.zeros(len(values) - RUN + 1, np.uint64)
         for offset in range(RUN):
             runs = mixed(runs ^ values[offset : len(values) - RUN + 1 + offset])
-        runs = np.unique(runs)
-        least = np.array([mixed(runs * factor).min() for factor in FACTORS]).reshape(BANDS, ROWS)
+        # The runs are hashed already, so that a product with an odd number orders them at random.
+        parts = np.split(runs, range(AT_ONCE, len(runs), AT_ONCE))
+        least = np.min([(FACTORS[:, None] * part).min(axis=1) for part in parts], axis=0).reshape(BANDS, ROWS)
         bands = np.arange(BANDS).astype(np.uint64)
         for row in range(ROWS):
             bands = mixed(bands ^ least[:, row])
