@@ -17,6 +17,7 @@ from bothways.data.chance import uniform
 from bothways.data.corpus import Corpus
 from bothways.data.masking import Masking
 from bothways.data.sentence_pairs import Pairs, SentencePairs, ranges
+from bothways.data.word_vectors import word2vec
 from bothways.encoders import locate
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model, save_model
@@ -33,6 +34,10 @@ from bothways.training.watching import Watch
 
 LOG_EVERY = 25
 """Updates between entries of the log."""
+SELDOM = 5
+"""A word vector learned from fewer occurrences is not worth having."""
+VECTOR_DEVIATION = 0.05
+"""Standard deviation of word vectors as token embeddings: about that of token embeddings after pre-training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,9 @@ class PretrainingConfig(TrainingConfig):
     """Hide all pieces of a word together."""
     next_sentence: bool = True
     """Learn to tell whether the second text follows the first, beside the hidden words."""
+    word2vec: bool = False
+    """Start the token embeddings of a new encoder with word2vec vectors of the corpus, a matter of minutes that saves
+    many (needs gensim, the extra `vectors`)."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints."""
     held_out: float = 0.01
@@ -205,6 +213,37 @@ def new_encoder(encoder: EncoderConfig, *, next_sentence: bool = True, seed: int
     return Bert(BertConfig(encoder=encoder, outputs=(MASKED_WORD, NEXT_SENTENCE) if next_sentence else (MASKED_WORD,)))
 
 
+@torch.no_grad()
+def start_with_word_vectors(bert: Bert, vectors: np.ndarray, counts: np.ndarray) -> None:
+    """Word vectors become the token embeddings, and how common each token is the bias of its prediction.
+
+    `vectors`: (vocabulary, hidden); `counts`: (vocabulary,), how often each token was seen. Tokens that were seen less
+    than `SELDOM` times keep their random vectors.
+    """
+    often = counts >= SELDOM
+    known = vectors[often] - vectors[often].mean(axis=0)
+    known *= VECTOR_DEVIATION / known.std()
+    bert.embeddings.token.weight[torch.from_numpy(often)] = torch.from_numpy(known)
+    frequency = np.log((counts + 1.0) / (counts.sum() + len(counts)))
+    bias = bert.output(MASKED_WORD.name).get_parameter("bias")
+    bias.copy_(torch.from_numpy(frequency - frequency.mean()))
+
+
+def new_encoder_with_word_vectors(
+    bert: Bert, corpus: Corpus, config: PretrainingConfig, run: Path, ranks: Ranks
+) -> Bert:
+    """A new encoder, its token embeddings word vectors; made by the first rank and kept in `run` for a resumption."""
+    goal = run / "start"
+    if ranks.first and not goal.exists():
+        run.mkdir(parents=True, exist_ok=True)
+        documents, _ = split_documents(corpus, config)
+        vectors = word2vec(corpus, documents, bert.config.encoder.hidden_size, scratch=run, seed=config.seed)
+        start_with_word_vectors(bert, *vectors)
+        save_model(goal, bert, corpus.tokenizer)
+    ranks.wait()
+    return load_model(goal)[0]
+
+
 def known_encoder(encoder: str | os.PathLike, corpus: Corpus, *, next_sentence: bool = True, seed: int = 0) -> Bert:
     """An encoder that has read other text before, to go on with `corpus`; output layers that it lacks start fresh.
 
@@ -294,6 +333,8 @@ def pretrain(
     if encoder is None:
         shape = preset(size, opened.tokenizer.vocab_size)
         bert = new_encoder(shape, next_sentence=config.next_sentence, seed=config.seed)
+    elif config.word2vec:
+        raise InputError(f"--word2vec is for a new encoder; {encoder} has token embeddings already.")
     else:
         bert = known_encoder(encoder, opened, next_sentence=config.next_sentence, seed=config.seed)
     longest = max(config.sequence_length, config.final_length if config.final_share else 0)
@@ -306,6 +347,8 @@ def pretrain(
     if ranks.first and unfinished.exists() and not resume:
         shutil.rmtree(unfinished)
     ranks.wait()
+    if config.word2vec:
+        bert = new_encoder_with_word_vectors(bert, opened, config, unfinished, ranks)
     checkpoints = Checkpoints(
         unfinished / "checkpoints",
         {"encoder": str(encoder or size), "corpus": opened.fingerprint, **deciding(config)},

@@ -92,6 +92,11 @@ class Corpus:
         """How many documents there are."""
         return len(self.document_starts) - 1
 
+    def document(self, index: int) -> np.ndarray:
+        """The tokens of a document: (tokens,)."""
+        start, end = self.token_starts[self.document_starts[index : index + 2]]
+        return self.take(np.arange(start, end))[0]
+
     def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tokens at `places`, counted over all shards, and whether each continues a word.
 

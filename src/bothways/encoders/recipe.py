@@ -9,7 +9,7 @@ one that was interrupted goes on, so the command can be killed and started again
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +52,7 @@ class Recipe:
     """Size of the encoder."""
     words: Words = "spaces"
     """What tells words apart."""
-    pretraining: PretrainingConfig = field(default_factory=lambda: PretrainingConfig(steps=50_000))
+    pretraining: PretrainingConfig = PretrainingConfig(steps=10_000, batch_tokens=4096, word2vec=True)
     """How it is trained."""
 
 
