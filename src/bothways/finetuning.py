@@ -17,7 +17,6 @@ from bothways.batch import PackedBatch, TrainingBatch
 from bothways.data.batching import by_length, shuffled
 from bothways.data.tables import Columns, Table, learn_outputs, read_table, split_off, targets_of
 from bothways.encoders import locate
-from bothways.evaluation.metrics import evaluate
 from bothways.formats.hugging_face import load_model, save_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
@@ -198,6 +197,8 @@ def finetune(
 
     Raises InputError for anything the user must mend, before the training starts wherever it can be known then.
     """
+    from bothways.evaluation.metrics import evaluate  # scikit-learn takes a second to import
+
     config = config or FinetuningConfig()
     refuse_existing(out, overwrite)
     table = read_table(train_file, columns or Columns(), find_pair=True)

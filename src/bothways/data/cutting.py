@@ -30,7 +30,7 @@ class Remembered:
     the time of cutting it anew.
     """
 
-    MOST = 1 << 17
+    MOST = 1 << 19
     """Words remembered; more are forgotten all at once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from bothways.errors import InputError
 from bothways.model.bert import Bert
@@ -68,7 +66,7 @@ class Ranks:
         if self.world == 1:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        if isinstance(gradients[0], DTensor):  # a sharded model has averaged them already
+        if is_shared_out(gradients[0]):  # a sharded model has averaged them already
             for gradient in gradients:
                 gradient.mul_(self.world)
             return
@@ -78,6 +76,8 @@ class Ranks:
 
     def sharded(self, bert: Bert) -> Bert:
         """A copy of a model whose weights are shared out over all ranks, layer by layer (FSDP2, arXiv 2304.11277)."""
+        from torch.distributed.fsdp import fully_shard
+
         bert = copy.deepcopy(bert)
         for module in (*bert.encoder.layers, bert):
             fully_shard(module)
@@ -111,16 +111,23 @@ def leave() -> None:
         torch.distributed.destroy_process_group()
 
 
+def is_shared_out(tensor: Tensor) -> bool:
+    """Whether this is torch's DTensor, whose module takes half a second to import and is not needed by one process."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor that is shared out, put together on every rank; any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_shared_out(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def like(parameter: Tensor, tensor: Tensor) -> Tensor:
     """A whole tensor, on the device of `parameter` and shared out as it is."""
     tensor = tensor.to(parameter.device)
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+    if is_shared_out(parameter):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)  # type: ignore[attr-defined]
     return tensor
 
 
