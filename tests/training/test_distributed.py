@@ -66,15 +66,17 @@ def test_two_processes_do_what_one_does(folder: Path, shard: str) -> None:
     assert tokens[0] == tokens[1]
 
 
-def test_a_worker_is_killed_and_the_run_goes_on(folder: Path) -> None:
-    words = command(2, folder, "killed", "--resume", "--checkpoint-minutes", "0", restarts=2)
+@pytest.mark.parametrize("shard", ["--no-shard", "--shard"])
+def test_a_worker_is_killed_and_the_run_goes_on(folder: Path, shard: str) -> None:
+    out = "killed" + shard
+    words = command(2, folder, out, shard, "--resume", "--checkpoint-minutes", "0", restarts=2)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list((folder / "killed.run" / "checkpoints").glob("update-0*")) and time.monotonic() < deadline:
+    while not list((folder / f"{out}.run" / "checkpoints").glob("update-0*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(children) >= 2
     os.kill(int(children[-1]), signal.SIGKILL)
     _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
-    np.testing.assert_allclose(losses(folder / "killed"), losses(folder / "one"), rtol=2e-4)
+    np.testing.assert_allclose(losses(folder / out), losses(folder / "one"), rtol=2e-4)

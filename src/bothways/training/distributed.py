@@ -34,7 +34,7 @@ class Ranks:
     @classmethod
     def join(cls) -> Ranks:
         """Meet the other processes that `torchrun` has started; one process alone is a world of one."""
-        world = int(os.environ.get("WORLD_SIZE", "1"))
+        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
             return cls()
         device = torch.device("cpu")
@@ -42,9 +42,10 @@ class Ranks:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
         if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            torch.distributed.init_process_group(backend, store=meeting_place(), rank=rank, world_size=world)
             atexit.register(leave)
-        return cls(int(os.environ["RANK"]), world, device)
+        return cls(rank, world, device)
 
     @property
     def first(self) -> bool:
@@ -103,6 +104,16 @@ class Ranks:
         """Until every rank has come here."""
         if self.world > 1:
             torch.distributed.barrier()
+
+
+def meeting_place() -> torch.distributed.Store:
+    """Where processes leave their addresses for each other, a fresh one after every restart.
+
+    Without a rendezvous backend `torchrun` keeps the addresses of processes that have died, and the next ones would
+    call these.
+    """
+    store, _, _ = next(torch.distributed.rendezvous("env://"))
+    return torch.distributed.PrefixStore("attempt " + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
 
 
 def leave() -> None:
