@@ -20,11 +20,14 @@ format: .venv/dev.done  ## put the code into its format
 	.venv/dev/bin/ruff format .
 	.venv/dev/bin/ruff check --fix .
 
-bench: .venv/dev.done  ## every speed claim of the README; DATA names a folder with sst2/train.csv.xz and others
+bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a folder with sst2/train.csv.xz and others
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/output_layers.py
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/pretraining.py
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/preparation.py
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/kills.py
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/objectives.py
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/against_transformers.py $(if $(DATA),--data $(DATA))
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/shipped_encoders.py --data $(DATA))
 
 .venv/demo.done: EXTRA = [demo]
 .venv/dev.done: EXTRA = [bench,check,test]

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from bothways.data.tables import Columns, Table, in_order
-from bothways.encoders import locate
+from bothways.encoders import AUTO, locate
 from bothways.errors import InputError
 from bothways.finetuning import FinetuningConfig, fit
 from bothways.formats.hugging_face import load_model, save_model
@@ -28,14 +28,14 @@ OUTPUT = "label"
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Sorts texts into classes with a BERT encoder.
 
-    >>> classifier = TextClassifier(encoder="path/to/encoder").fit(texts, labels)   # doctest: +SKIP
-    >>> classifier.predict(["a film to remember"])                                  # doctest: +SKIP
+    >>> classifier = TextClassifier().fit(texts, labels)   # doctest: +SKIP
+    >>> classifier.predict(["a film to remember"])         # doctest: +SKIP
     array(['positive'], dtype='<U8')
     """
 
     def __init__(
         self,
-        encoder: str | os.PathLike,
+        encoder: str | os.PathLike = AUTO,
         *,
         epochs: int = 3,
         batch_size: int = 32,
@@ -46,7 +46,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
-        """`encoder`: a directory or a hub id. The rest as in `FinetuningConfig`."""
+        """`encoder`: a directory, a shipped encoder (en-mini, zh-mini) or a hub id; `auto` is the shipped one for the
+        language of the texts. The rest as in `FinetuningConfig`."""
         self.encoder = encoder
         self.epochs = epochs
         self.batch_size = batch_size
@@ -89,7 +90,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             precision=self.precision,
             seed=self.seed,
         )
-        bert, tokenizer, _ = load_model(locate(self.encoder))
+        bert, tokenizer, _ = load_model(locate(self.encoder, texts))
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
         warn_if_cut(log.truncated, len(texts), bert.config.longest)
         self._use(bert, tokenizer)

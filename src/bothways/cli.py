@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 from bothways.data.corpus import read_description
 from bothways.data.duplicates import Duplicates
 from bothways.data.words import Words
+from bothways.encoders import AUTO
 from bothways.finetuning import FinetuningConfig
 from bothways.pretraining import PretrainingConfig
 from bothways.training.checkpoint import Stopped
@@ -129,8 +130,8 @@ def pretrain(
 
 def finetune(
     train: str,
-    encoder: str,
     out: Path,
+    encoder: str = AUTO,
     dev: str | None = None,
     text: str = "text",
     text_pair: str | None = None,
@@ -143,8 +144,8 @@ def finetune(
 
     Args:
         train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
-        encoder: Directory of an encoder, or hub id such as bert-base-chinese.
         out: Directory to write.
+        encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
         dev: Table to judge the result on; without it a tenth of the training rows is kept aside.
         text: Column of the text; with a tags output, of the tokens separated by spaces.
         text_pair: Column of the second text of a pair.

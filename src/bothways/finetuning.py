@@ -16,7 +16,7 @@ import torch
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.data.batching import by_length, shuffled
 from bothways.data.tables import Columns, Table, learn_outputs, read_table, split_off, targets_of
-from bothways.encoders import locate
+from bothways.encoders import AUTO, locate
 from bothways.formats.hugging_face import load_model, save_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
@@ -187,7 +187,7 @@ def finetune(
     train_file: str | os.PathLike,
     out: str | os.PathLike,
     *,
-    encoder: str | os.PathLike,
+    encoder: str | os.PathLike = AUTO,
     dev_file: str | os.PathLike | None = None,
     columns: Columns | None = None,
     config: FinetuningConfig | None = None,
@@ -209,7 +209,8 @@ def finetune(
         table, judged = split_off(table, config.held_out, at_most=2000, seed=config.seed)
     for output in outputs:
         targets_of(judged, output)  # a label that training has not seen is said now, not after an hour
-    bert, tokenizer, report = load_model(locate(encoder))
+    chosen = locate(encoder, table.texts)
+    bert, tokenizer, report = load_model(chosen)
     print(report, file=sys.stderr)
     config = resolved(config, bert)
     log = fit(bert, tokenizer, table, config, outputs=outputs)
@@ -236,7 +237,7 @@ def finetune(
         out,
         bert,
         tokenizer,
-        card=card(bert, metrics, Path(encoder).name),
+        card=card(bert, metrics, chosen.name if encoder == AUTO else Path(encoder).name),
         extra_files={"metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"},
         overwrite=overwrite,
     )

@@ -22,7 +22,13 @@ def test_the_whole_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(demo, "FINETUNING", replace(demo.FINETUNING, epochs=1))
     demo.run(tmp_path / "demo")
     printed = capsys.readouterr().out
-    for method in ("majority class", "TF-IDF + linear SVM", "not pre-trained", "pre-trained here"):
+    for method in (
+        "majority class",
+        "TF-IDF + linear SVM",
+        "not pre-trained",
+        "pre-trained here",
+        "shipped: zh-mini, en-mini",
+    ):
         assert method in printed
     assert f"bothways classify {tmp_path / 'demo' / 'english'}" in printed
     assert TextClassifier.load(tmp_path / "demo" / "chinese").predict(["很好"]).tolist()[0] in ("positive", "negative")

@@ -47,7 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(script: str, folder: Path) -> str:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    script = "set -euo pipefail\n" + script.replace("--steps 2000", "--steps 20")
+    script = "set -euo pipefail\n" + re.sub(r"--steps \d+", "--steps 20", script).replace(
+        "--preset mini", "--preset tiny"
+    )
     done = subprocess.run(
         ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -56,14 +58,15 @@ def run(script: str, folder: Path) -> str:
 
 
 def test_commands(folder: Path) -> None:
-    from_documents_to_answers, several = blocks("README.md", "bash")
-    printed = run(from_documents_to_answers, folder)
+    from_table_to_answers, several, own_encoder = blocks("README.md", "bash")
+    printed = run(from_table_to_answers, folder)
     answer = json.loads(printed.splitlines()[-1])
     (shown,) = blocks("README.md", "json")
     assert answer.keys() == json.loads(shown).keys()
     assert answer["outputs"]["label"].keys() == json.loads(shown)["outputs"]["label"].keys()
     assert answer["text"] == json.loads(shown)["text"]
     assert len((folder / "answers.jsonl").read_text("utf-8").splitlines()) == 50
+    run(own_encoder, folder)
     run(several, folder)
     metrics = json.loads((folder / "several" / "metrics.json").read_text("utf-8"))
     assert {name: figures["kind"] for name, figures in metrics["outputs"].items()} == {
@@ -82,6 +85,14 @@ def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(example, names)
     assert names["classifier"].classes_.tolist() == ["negative", "positive"]
     assert np.shape(names["classifier"].predict(texts)) == (100,)
+
+
+def test_the_guide_to_pretraining(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "documents.txt").write_bytes((folder / "reviews.txt").read_bytes())
+    from_documents, going_on = blocks("docs/pretraining.md", "bash")
+    run(from_documents, tmp_path)
+    run(going_on, tmp_path)
+    assert json.loads((tmp_path / "further" / "metrics.json").read_text("utf-8"))["updates"] == 20
 
 
 def test_both_languages_show_the_same() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.svm import LinearSVC
 
-CHINESE = re.compile(r"[\u3400-\u9fff]")
+from bothways.data.words import mostly_chinese
 
 
 class BagOfWords(ClassifierMixin, BaseEstimator):
@@ -28,8 +27,7 @@ class BagOfWords(ClassifierMixin, BaseEstimator):
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> BagOfWords:
         """Learn from texts and their labels."""
         texts = list(X)
-        chinese = sum(bool(CHINESE.search(text)) for text in texts[:1000]) > min(len(texts), 1000) / 2
-        if chinese:
+        if mostly_chinese(texts):
             features = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2)
         else:
             features = make_union(

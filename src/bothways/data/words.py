@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,8 +15,17 @@ from bothways.errors import InputError
 Words = Literal["spaces", "jieba"]
 """What tells words apart: spaces and marks alone, every Chinese character being a word; or `jieba` for Chinese, too."""
 
+CHINESE = re.compile(r"[\u3400-\u9fff]")
+"""A Chinese character."""
+
 WordCutter = Callable[[str, tokenizers.Encoding], np.ndarray]
 """A sentence and its encoding → (tokens,) bool: whether a Chinese character continues the word before it."""
+
+
+def mostly_chinese(texts: Sequence[str | Sequence[str]]) -> bool:
+    """Whether most texts (or the words of texts) have a Chinese character; the first thousand tell."""
+    first = texts[:1000]
+    return sum(bool(CHINESE.search("".join(text))) for text in first) > len(first) / 2
 
 
 def cutter(words: Words) -> WordCutter | None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from bothways.data.words import mostly_chinese
 from bothways.errors import InputError
+
+AUTO = "auto"
+"""In place of a name: the shipped encoder for the language of the texts, `zh-mini` or `en-mini`."""
 
 WANTED = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md"]
 """The files of a hub model that are of use; never a pickle."""
 
 
-def locate(name: str | os.PathLike) -> Path:
+def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -> Path:
     """A directory, a shipped encoder's name or a hub id such as `bert-base-chinese` → a local directory.
 
-    Raises InputError if there is no such place or the hub cannot be reached.
+    `auto` is the shipped encoder for the language of `texts`. Raises InputError if there is no such place or the hub
+    cannot be reached.
     """
+    if name == AUTO:
+        name = "zh-mini" if mostly_chinese(texts) else "en-mini"
     path = Path(name)
     if path.is_dir():
         return path

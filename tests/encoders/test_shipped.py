@@ -1,0 +1,68 @@
+"""The encoders that come with the package: complete, small, readable by others, chosen by the language of the texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from bothways import TextClassifier
+from bothways.batch import PackedBatch
+from bothways.encoders import locate
+from bothways.encoders.recipe import RECIPES
+from bothways.formats.hugging_face import load_model
+
+SENTENCES = {
+    "en-mini": ("She opened the [MASK] and went in.", "door"),
+    "zh-mini": ("他出生于中[MASK]北京。", "国"),
+}
+"""With a word that must be among the ten likeliest."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_complete_and_small(name: str) -> None:
+    directory = locate(name)
+    size = sum(file.stat().st_size for file in directory.iterdir())
+    assert size <= 16e6
+    card = (directory / "README.md").read_text("utf-8")
+    for source in RECIPES[name].sources:
+        assert source.what in card
+        assert source.licence in card
+    last = len(RECIPES[name].stages)
+    metrics = json.loads((directory / f"metrics-{last}.json").read_text("utf-8"))
+    assert metrics["held_out"]["mlm"][-1][2] > 0.1
+    assert (directory / f"curves-{last}.svg").is_file()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_others_read_it_and_it_knows_words(name: str) -> None:
+    """The same logits in `transformers`, and a hidden word is guessed."""
+    bert, tokenizer, report = load_model(locate(name))
+    assert not report.untrained
+    theirs = transformers.BertForPreTraining.from_pretrained(locate(name), dtype=torch.float32).eval()
+    sentence, word = SENTENCES[name]
+    encoding = tokenizer.encode(sentence)
+    with torch.no_grad():
+        ours = bert(PackedBatch.pack([encoding]))["mlm"]
+        reference = theirs(input_ids=torch.tensor([encoding.token_ids.tolist()])).prediction_logits[0]
+    torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
+    hidden = int((encoding.token_ids == tokenizer.mask_id).nonzero()[0][0])
+    assert word in tokenizer.tokens(ours[hidden].topk(10).indices.tolist())
+
+
+def test_chosen_by_language(tmp_path: Path) -> None:
+    assert locate("auto", ["好看的电影", "a film", "不好"]).name == "zh-mini"
+    assert locate("auto", [["一", "部"], ["电影"]]).name == "zh-mini"
+    assert locate("auto", ["a good film", "好", "bad"]).name == "en-mini"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "more"), [("a wonderful film", "a terrible film", "film"), ("非常好看", "非常难看", "电影")]
+)
+def test_a_classifier_without_naming_an_encoder(good: str, bad: str, more: str) -> None:
+    texts = [f"{text} {more} {i}" for i in range(40) for text in (good, bad)]
+    classifier = TextClassifier(epochs=8).fit(texts, ["good", "bad"] * 40)
+    assert classifier.predict([f"{good} {more}", f"{bad} {more}"]).tolist() == ["good", "bad"]
