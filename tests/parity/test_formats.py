@@ -91,6 +91,17 @@ def test_what_is_written_comes_back(
         assert torch.equal(parameter, other), name
 
 
+def test_who_reads_the_configuration_reads_the_weights(
+    tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer
+) -> None:
+    topics = OutputConfig(name="topics", kind="multi", labels=("a", "b"))
+    stars = OutputConfig(name="stars", kind="regression")
+    save_model(tmp_path / "model", random_bert(encoder_config, topics, stars), tokenizer)
+    files = list((tmp_path / "model").iterdir())
+    assert {"model.safetensors", "outputs.safetensors"} <= {file.name for file in files}
+    assert len({file.stat().st_mode for file in files}) == 1
+
+
 def test_old_published_names(tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer) -> None:
     """Files of 2018: gamma and beta, position ids, a decoder that repeats the embeddings."""
     from safetensors.torch import load_file, save_file

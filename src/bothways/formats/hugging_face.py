@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -158,6 +159,8 @@ def save_model(
         tokenizer.save(directory, bert.config.longest)
         for name, text in {"README.md": card or default_card(bert.config), **(extra_files or {})}.items():
             (directory / name).write_text(text, "utf-8")
+        for weights in directory.glob("*.safetensors"):  # which safetensors lets only its owner read
+            shutil.copymode(directory / "config.json", weights)
 
 
 def to_published_weights(bert: Bert, dtype: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
