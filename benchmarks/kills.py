@@ -28,7 +28,7 @@ def newest(run: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=15.0, help="longest time from a start to the next kill")
+    parser.add_argument("--seconds", type=float, default=8.0, help="longest time from a start to the next kill")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--preset", default="tiny")
     arguments = parser.parse_args()
