@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from bothways.data.corpus import Corpus
+from bothways.data.preparation import build_corpus
 from bothways.formats.hugging_face import save_model
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
@@ -98,3 +100,10 @@ def films(rows: int, seed: int = 0) -> tuple[list[str], list[str]]:
         texts.append(" ".join(words))
         labels.append("positive" if positive else "negative")
     return texts, labels
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Corpus:
+    """Made-up reviews of films, 150 documents of twelve."""
+    documents = [[t + "." for t in films(12, seed=seed)[0]] for seed in range(150)]
+    return build_corpus(documents, tokenizer, tmp_path_factory.mktemp("corpus") / "corpus")

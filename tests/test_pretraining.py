@@ -32,12 +32,6 @@ CONFIG = PretrainingConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Corpus:
-    documents = [[t + "." for t in films(12, seed=seed)[0]] for seed in range(150)]
-    return build_corpus(documents, tokenizer, tmp_path_factory.mktemp("corpus") / "corpus")
-
-
 def test_it_learns_and_says_so(corpus: Corpus, tmp_path: Path) -> None:
     pretrain(corpus.directory, tmp_path / "encoder", size="tiny", config=CONFIG)
     metrics = json.loads((tmp_path / "encoder" / "metrics.json").read_text())
@@ -72,6 +66,22 @@ def test_an_encoder_with_another_tokenizer(corpus: Corpus, tmp_path: Path) -> No
     save_model(tmp_path / "other", new_encoder(preset("tiny", other.vocab_size)), other)
     with pytest.raises(InputError, match=r"was cut with another tokenizer than that of .*other"):
         pretrain(corpus.directory, tmp_path / "out", encoder=tmp_path / "other", config=CONFIG)
+
+
+def test_it_begins_with_what_word_vectors_know(corpus: Corpus, tmp_path: Path) -> None:
+    """Nothing but the bias, how common each word is, is worth much on made-up films; it must be there at once."""
+    losses = {}
+    for name, given in (("with", True), ("without", False)):
+        config = replace(CONFIG, word2vec=given, learning_rate=1e-6)
+        *_, log = pretrain(corpus.directory, tmp_path / name, size="tiny", config=config)
+        losses[name] = log.held_out["mlm"][0][1]
+    assert losses["with"] < losses["without"] - 1
+
+
+def test_word_vectors_for_an_encoder_that_has_embeddings(corpus: Corpus, tmp_path: Path) -> None:
+    pretrain(corpus.directory, tmp_path / "first", size="tiny", config=replace(CONFIG, steps=1))
+    with pytest.raises(InputError, match=r"--word2vec is for a new encoder"):
+        pretrain(corpus.directory, tmp_path / "out", encoder=tmp_path / "first", config=replace(CONFIG, word2vec=True))
 
 
 def test_what_is_kept_aside_is_never_read(tmp_path: Path) -> None:

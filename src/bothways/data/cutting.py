@@ -26,8 +26,8 @@ Document = Sequence[str]
 class Remembered:
     """Texts → tokens, each word cut only once.
 
-    BERT's tokenizer never looks across a space, and text repeats its words: looking up what is known takes a tenth of
-    the time of cutting it anew.
+    BERT's tokenizer never looks across a space, and text repeats its words: what is known is looked up and not cut anew
+    (docs/decisions.md).
     """
 
     MOST = 1 << 19
