@@ -95,8 +95,8 @@ def main() -> None:
         config = PretrainingConfig(
             steps=arguments.updates,
             batch_tokens=64 * arguments.length,
-            sequence_length=arguments.length,
-            final_share=0.0,
+            sequence_lengths=(arguments.length,),
+            length_shares=(1.0,),
             held_out=0.0,
         )
         batches = PretrainingBatches(corpus, config)

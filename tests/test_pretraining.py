@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,13 @@ from bothways.pretraining import (
 from bothways.tokenizer import Tokenizer
 
 CONFIG = PretrainingConfig(
-    steps=60, batch_tokens=1024, sequence_length=32, final_share=0.0, held_out=0.1, evaluate_every=20, precision="fp32"
+    steps=60,
+    batch_tokens=1024,
+    sequence_lengths=(32,),
+    length_shares=(1.0,),
+    held_out=0.1,
+    evaluate_every=20,
+    precision="fp32",
 )
 
 
@@ -109,12 +116,36 @@ def test_what_is_kept_aside_is_never_read(tmp_path: Path) -> None:
 
 
 def test_the_last_updates_read_longer_pairs(corpus: Corpus) -> None:
-    batches = PretrainingBatches(corpus, replace(CONFIG, final_share=0.1, final_length=64))
+    batches = PretrainingBatches(corpus, replace(CONFIG, sequence_lengths=(32, 64), length_shares=(0.9, 0.1)))
     longest = [max(max(b.inputs.lengths) for b in batches.update(step)) for step in range(60)]
     assert max(longest[:54]) == 32
     assert longest[54:] == [64] * 6
     tokens = [sum(len(b.inputs.token_ids) for b in batches.update(step)) for step in (0, 59)]
     assert abs(tokens[0] - tokens[1]) < 300
+
+
+def test_positions_that_no_text_has_reached(corpus: Corpus, tmp_path: Path) -> None:
+    """They are copies of those before, and a longer length finds them so; those of an encoder that goes on stay."""
+
+    def positions(name: str, lengths: tuple[int, ...], **settings: Any) -> torch.Tensor:
+        shares = (1 / len(lengths),) * len(lengths)
+        config = replace(CONFIG, steps=20, sequence_lengths=lengths, length_shares=shares, **settings)
+        bert, *_ = pretrain(corpus.directory, tmp_path / name, size="tiny", config=config)
+        return bert.embeddings.position.weight.detach()
+
+    def copied(table: torch.Tensor, read: int) -> torch.Tensor:
+        return table[1 + (torch.arange(read, 512) - 1) % (read - 1)]
+
+    short = positions("short", (32,))
+    torch.testing.assert_close(short[32:], copied(short, 32), rtol=0, atol=0)
+    longer = positions("longer", (16, 64))
+    torch.testing.assert_close(longer[64:], copied(longer, 64), rtol=0, atol=0)
+    assert (longer[16:64] - copied(longer, 16)[:48]).abs().max() > 0, "the longer pairs taught nothing"
+    untouched = replace(CONFIG, steps=1, learning_rate=1e-12)
+    known = new_encoder(preset("tiny", corpus.tokenizer.vocab_size))
+    save_model(tmp_path / "known", known, corpus.tokenizer)
+    bert, *_ = pretrain(corpus.directory, tmp_path / "on", encoder=tmp_path / "known", config=untouched)
+    torch.testing.assert_close(bert.embeddings.position.weight, known.embeddings.position.weight)
 
 
 def test_an_update_is_the_same_however_it_is_cut(corpus: Corpus) -> None:
@@ -141,7 +172,7 @@ def test_judging_changes_nothing(corpus: Corpus) -> None:
 
 def test_mistakes(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Pairs of 1024 tokens are longer than the position table \(512\)"):
-        pretrain(corpus.directory, tmp_path / "a", config=replace(CONFIG, sequence_length=1024))
+        pretrain(corpus.directory, tmp_path / "a", config=replace(CONFIG, sequence_lengths=(1024,)))
     (tmp_path / "b.run").mkdir()
     with pytest.raises(InputError, match="holds an unfinished run; add --resume to go on or --overwrite"):
         pretrain(corpus.directory, tmp_path / "b", config=CONFIG)

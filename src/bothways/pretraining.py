@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, BertConfig, Encode
 from bothways.storage import refuse_existing
 from bothways.tokenizer import Tokenizer
 from bothways.training.checkpoint import Checkpoints
-from bothways.training.distributed import ALONE, Ranks
+from bothways.training.distributed import ALONE, Ranks, like, whole
 from bothways.training.loop import TrainingConfig, TrainingLog, train
+from bothways.training.optimization import OptimizerName
 from bothways.training.precision import computing_in, default_device, resolve
 from bothways.training.throughput import peak
 from bothways.training.watching import Watch
@@ -46,16 +48,20 @@ class PretrainingConfig(TrainingConfig):
 
     learning_rate: float = 1e-3
     """Peak of the learning rate; small encoders bear and want large ones."""
+    warmup: float = 0.02
+    """Share of all updates in which the learning rate rises; afterwards it falls linearly to zero."""
+    optimizer: OptimizerName = "muon"
+    """muon for the matrices of the encoder's layers and adamw for the rest, which learns as much from a quarter fewer
+    tokens (docs/decisions.md), or adamw for everything."""
     steps: int = 10_000
     """Updates."""
     batch_tokens: int = 8192
     """Tokens in an update."""
-    sequence_length: int = 128
-    """Longest pair of texts, in tokens."""
-    final_length: int = 512
-    """Longest pair of texts in the last updates, so that late positions are learned, too."""
-    final_share: float = 0.1
-    """Share of the updates that read pairs of `final_length`, as in the paper (appendix A.2); 0: none."""
+    sequence_lengths: tuple[int, ...] = (32, 128, 512)
+    """Longest pair of texts, in tokens, one length after the other: attention learns to look at neighbours sooner among
+    few tokens (docs/decisions.md), late positions are learned last (arXiv 1810.04805, appendix A.2)."""
+    length_shares: tuple[float, ...] = (0.4, 0.5, 0.1)
+    """Share of the updates that reads each length."""
     masking_rate: float = 0.15
     """Share of words to be guessed."""
     whole_words: bool = True
@@ -78,15 +84,22 @@ class PretrainingConfig(TrainingConfig):
         super().__post_init__()
         self.require(self.learning_rate > 0, "learning_rate", "a number above 0")
         self.require(self.steps >= 1, "steps", "1 or more")
-        self.require(self.sequence_length >= 8, "sequence_length", "8 tokens or more")
-        self.require(0 <= self.final_share <= 1, "final_share", "a share between 0 and 1")
-        self.require(self.final_share == 0 or self.final_length >= 8, "final_length", "8 tokens or more")
+        lengths, shares = self.sequence_lengths, self.length_shares
+        rising = lengths[:1] >= (8,) and all(a < b for a, b in pairwise(lengths))
+        self.require(rising, "sequence_lengths", "rising lengths from 8 tokens on")
+        adding_up = len(shares) == len(lengths) and min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6
+        self.require(adding_up, "length_shares", "a share for each of the sequence lengths, 1 in all")
         self.require(self.batch_tokens >= 1, "batch_tokens", "1 or more")
         self.require(0 < self.masking_rate < 1, "masking_rate", "a share between 0 and 1")
         self.require(self.checkpoint_minutes >= 0, "checkpoint_minutes", "0 or more")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
         self.require(self.evaluate_every >= 0, "evaluate_every", "0 (only at the end) or more")
         self.require(0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
+
+    @property
+    def main_length(self) -> int:
+        """The length of pairs that most updates read."""
+        return max(zip(self.length_shares, self.sequence_lengths, strict=True))[1]
 
 
 def places(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -101,11 +114,14 @@ class Phase:
         self,
         corpus: Corpus,
         config: PretrainingConfig,
+        begin: int,
         length: int,
         seed: int,
         documents: np.ndarray | None,
         ranks: Ranks,
     ) -> None:
+        self.begin, self.length = begin, length
+        """First update; tokens."""
         self.pairs = SentencePairs(
             corpus,
             sequence_length=length,
@@ -137,18 +153,25 @@ class PretrainingBatches:
         """`documents`: those to read; None: all. `ranks`: every one of them gets its own part of each update."""
         self.config, self.ranks = config, ranks
         self.masking = Masking(corpus.tokenizer, rate=config.masking_rate, whole_words=config.whole_words)
-        self.main = self.final = Phase(corpus, config, config.sequence_length, config.seed, documents, ranks)
-        self.final_from = config.steps - round(config.steps * config.final_share)
-        if self.final_from < config.steps and config.final_length != config.sequence_length:
-            self.final = Phase(corpus, config, config.final_length, config.seed + 1, documents, ranks)
+        ends = [round(config.steps * share) for share in accumulate(config.length_shares)]
+        self.phases = [
+            Phase(corpus, config, begin, length, config.seed + number, documents, ranks)
+            for number, (begin, end, length) in enumerate(zip([0, *ends], ends, config.sequence_lengths, strict=False))
+            if begin < end
+        ]
+        """One length after the other."""
 
     def __len__(self) -> int:
         return self.config.steps
 
+    def phase(self, step: int) -> Phase:
+        """The phase that update `step` belongs to."""
+        return next(phase for phase in reversed(self.phases) if phase.begin <= step)
+
     def update(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of update `step`."""
-        phase = self.main if step < self.final_from else self.final
-        positions = step * phase.in_update + np.arange(phase.in_update)
+        phase = self.phase(step)
+        positions = (step - phase.begin) * phase.in_update + np.arange(phase.in_update)
         own = np.array_split(positions, self.ranks.world)[self.ranks.rank]
         most = -(-phase.in_update // self.ranks.world)
         parts = -(-most // phase.in_micro_batch)  # as many on every rank, since shards are gathered for each
@@ -173,10 +196,11 @@ class HeldOut:
     PAIRS, TOKENS = 512, 8192
 
     def __init__(self, corpus: Corpus, config: PretrainingConfig, documents: np.ndarray) -> None:
-        batches = PretrainingBatches(corpus, replace(config, seed=config.seed + 2, final_share=0.0), documents)
-        pairs = batches.main.pairs
+        config = replace(config, sequence_lengths=(config.main_length,), length_shares=(1.0,))
+        batches = PretrainingBatches(corpus, config, documents)
+        pairs = batches.phases[0].pairs
         count = min(self.PAIRS, pairs.in_epoch)
-        at_once = max(1, self.TOKENS // config.sequence_length)
+        at_once = max(1, self.TOKENS // config.main_length)
         parts = np.array_split(np.arange(count), -(-count // at_once))
         self.batches = [batches.batch(pairs, part) for part in parts]
 
@@ -211,6 +235,20 @@ def new_encoder(encoder: EncoderConfig, *, next_sentence: bool = True, seed: int
     """An untrained model with the output layers of pre-training."""
     torch.manual_seed(seed)
     return Bert(BertConfig(encoder=encoder, outputs=(MASKED_WORD, NEXT_SENTENCE) if next_sentence else (MASKED_WORD,)))
+
+
+@torch.no_grad()
+def copy_positions(bert: Bert, read: int) -> None:
+    """Positions from `read` on, which no text has reached yet, become copies of those before, in the same order.
+
+    From chance they would take millions of tokens to learn, which the last and longest pairs are too few for
+    (docs/decisions.md). Position 0 belongs to [CLS] and is no model for others.
+    """
+    table = bert.embeddings.position.weight
+    later = torch.arange(read, len(table))
+    started = whole(table.detach()).clone()
+    started[later] = started[1 + (later - 1) % (read - 1)]
+    table.copy_(like(table, started))
 
 
 @torch.no_grad()
@@ -269,12 +307,13 @@ def fit(
     corpus: Corpus,
     config: PretrainingConfig,
     *,
+    positions_read: int = 0,
     checkpoints: Checkpoints | None = None,
     watch: Watch | None = None,
     ranks: Ranks = ALONE,
     quiet: bool = False,
 ) -> TrainingLog:
-    """Pre-train `bert` in place."""
+    """Pre-train `bert` in place. `positions_read`: as many positions it has learned before."""
     for module in bert.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = config.dropout
@@ -282,10 +321,15 @@ def fit(
     dtype = resolve(config.precision, device)
     read, aside = split_documents(corpus, config)
     held_out = HeldOut(corpus, config, aside) if len(aside) else None
+    batches = PretrainingBatches(corpus, config, read, ranks)
+    turns = {config.steps, *(phase.begin for phase in batches.phases)}
 
     def after_update(bert: Bert, log: TrainingLog) -> None:
         update = log.updates
-        if held_out is not None and (update % (config.evaluate_every or config.steps) == 0 or update == config.steps):
+        due = update == config.steps or (config.evaluate_every > 0 and update % config.evaluate_every == 0)
+        if due or update in turns:
+            copy_positions(bert, max(positions_read, batches.phase(update - 1).length))
+        if due and held_out is not None:
             for name, judged in held_out.judge(bert, dtype, device).items():
                 log.held_out.setdefault(name, []).append((update, *judged))
         if watch is not None and update % LOG_EVERY == 0:
@@ -293,7 +337,7 @@ def fit(
 
     return train(
         bert,
-        PretrainingBatches(corpus, config, read, ranks),
+        batches,
         config,
         name="pre-training",
         device=device,
@@ -337,11 +381,11 @@ def pretrain(
         raise InputError(f"--word2vec is for a new encoder; {encoder} has token embeddings already.")
     else:
         bert = known_encoder(encoder, opened, next_sentence=config.next_sentence, seed=config.seed)
-    longest = max(config.sequence_length, config.final_length if config.final_share else 0)
-    if longest > bert.config.encoder.max_positions:
+    longest, positions = config.sequence_lengths[-1], bert.config.encoder.max_positions
+    if longest > positions:
         raise InputError(
-            f"Pairs of {longest} tokens are longer than the position table ({bert.config.encoder.max_positions}); "
-            f"ask for a shorter --sequence-length or --final-length."
+            f"Pairs of {longest} tokens are longer than the position table ({positions}); ask for shorter "
+            f"--sequence-lengths."
         )
     ranks.require_same(opened.fingerprint, "corpus")
     if ranks.first and unfinished.exists() and not resume:
@@ -355,7 +399,8 @@ def pretrain(
         every_seconds=60 * config.checkpoint_minutes,
     )
     watch = Watch(unfinished, begun=checkpoints.newest) if ranks.first else None
-    log = fit(bert, opened, config, checkpoints=checkpoints, watch=watch, ranks=ranks)
+    known = positions if encoder is not None else 0
+    log = fit(bert, opened, config, positions_read=known, checkpoints=checkpoints, watch=watch, ranks=ranks)
     if watch is None:
         return bert, opened.tokenizer, log
     metrics = {

@@ -31,10 +31,9 @@ def test_complete_and_small(name: str) -> None:
     for source in RECIPES[name].sources:
         assert source.what in card
         assert source.licence in card
-    last = len(RECIPES[name].stages)
-    metrics = json.loads((directory / f"metrics-{last}.json").read_text("utf-8"))
+    metrics = json.loads(max(directory.glob("metrics*.json")).read_text("utf-8"))
     assert metrics["held_out"]["mlm"][-1][2] > 0.1
-    assert (directory / f"curves-{last}.svg").is_file()
+    assert list(directory.glob("curves*.svg"))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -49,7 +49,7 @@ def run(encoder: EncoderConfig, directory: Path | None, stop_after: int | None =
             raise Crash
 
     checkpoints = None if directory is None else Every(directory, {"rate": 1})
-    config = settings(precision="bf16")
+    config = settings(precision="bf16", optimizer="muon")
     train(
         bert,
         Random(dropping, UPDATES, micro=2),

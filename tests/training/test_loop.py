@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from bothways.batch import PackedBatch, TrainingBatch
 from bothways.model.bert import Bert
 from bothways.model.config import UNLABELLED, EncoderConfig, OutputConfig
 from bothways.training.loop import TrainingConfig, backward, train
-from bothways.training.optimization import optimizer_for, schedule
+from bothways.training.optimization import OptimizerName, optimizers_for, schedule
 from bothways.training.precision import fast_in_bf16, resolve
 
 OUTPUTS = (
@@ -107,7 +109,7 @@ def test_gradients_kept_in_place_change_nothing(encoder_config: EncoderConfig) -
     bert, plain = random_bert(encoder_config, *OUTPUTS), random_bert(encoder_config, *OUTPUTS)
     config = settings()
     train(bert, Random(encoder_config, 6), config, device=CPU, quiet=True)
-    optimizer = optimizer_for(plain, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    (optimizer,) = optimizers_for(plain, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     plain.train()
     for step in range(6):
         for group in optimizer.param_groups:
@@ -132,11 +134,19 @@ def test_schedule() -> None:
 
 
 def test_vectors_do_not_decay(encoder_config: EncoderConfig) -> None:
-    decaying, others = optimizer_for(random_bert(encoder_config), learning_rate=1.0, weight_decay=0.5).param_groups
-    assert decaying["weight_decay"] == 0.5
-    assert others["weight_decay"] == 0.0
-    assert {p.ndim for p in decaying["params"]} == {2}
-    assert {p.ndim for p in others["params"]} == {1}
+    bert = random_bert(encoder_config)
+    for name in get_args(OptimizerName):
+        adamw, *muon = optimizers_for(bert, name, learning_rate=1.0, weight_decay=0.5)
+        *decaying, others = [*(group for optimizer in muon for group in optimizer.param_groups), *adamw.param_groups]
+        assert {group["weight_decay"] for group in decaying} == {0.5}
+        assert others["weight_decay"] == 0.0
+        assert {p.ndim for group in decaying for p in group["params"]} == {2}
+        assert {p.ndim for p in others["params"]} == {1}
+        held = [p for group in (*decaying, others) for p in group["params"]]
+        assert {id(p) for p in held} == {id(p) for p in bert.parameters()}
+        assert len(held) == len(list(bert.parameters()))
+        assert len(muon) == (name == "muon")
+        assert all(p.shape[0] > 2 for optimizer in muon for p in optimizer.param_groups[0]["params"])
 
 
 def test_bf16_learns_like_fp32(encoder_config: EncoderConfig) -> None:

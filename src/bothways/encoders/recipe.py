@@ -53,8 +53,8 @@ class Recipe:
     """Size of the encoder."""
     words: Words = "spaces"
     """What tells words apart."""
-    stages: tuple[PretrainingConfig, ...]
-    """How it is trained: each stage goes on from the one before."""
+    training: PretrainingConfig
+    """How it is trained."""
 
 
 ENGLISH = (
@@ -72,24 +72,22 @@ CHINESE = (
         licence="MIT; MIT; CC BY-SA",
     ),
 )
-STAGES = (
-    # Among 32 tokens attention finds neighbours much sooner than among 128 (docs/decisions.md).
-    PretrainingConfig(steps=3_000, batch_tokens=4096, word2vec=True, sequence_length=32, final_share=0.0),
-    PretrainingConfig(steps=4_500, batch_tokens=4096),
-)
+TRAINING = PretrainingConfig(steps=13_000, batch_tokens=4096, word2vec=True)
+FILES = ("metrics.json", "curves.svg")
+"""What else a run leaves and an encoder keeps."""
 RECIPES = {
     "en-mini": Recipe(
         language="en",
         sources=ENGLISH,
         vocab_size=16_000,
-        stages=STAGES,
+        training=TRAINING,
     ),
     "zh-mini": Recipe(
         language="zh",
         sources=CHINESE,
         vocab_size=12_000,
         words="jieba",
-        stages=STAGES,
+        training=TRAINING,
     ),
 }
 
@@ -114,23 +112,16 @@ def make(name: str, recipe: Recipe, texts: Path, out: Path) -> Path:
     tokenizer = Tokenizer.load(work / "tokenizer")
     if not (work / "corpus").exists():
         build_from_files(inputs, tokenizer, work / "corpus", duplicates="near", words=recipe.words, resume=True)
-    encoder: Path | None = None
-    files: dict[str, str] = {}
-    for number, stage in enumerate(recipe.stages, start=1):
-        before, encoder = encoder, work / f"encoder-{number}"
-        if not encoder.exists():
-            pretrain(work / "corpus", encoder, size=recipe.preset, encoder=before, config=stage, resume=True)
-        for kind, file in (("metrics", "metrics.json"), ("curves", "curves.svg")):
-            if (encoder / file).exists():
-                files[f"{kind}-{number}{Path(file).suffix}"] = (encoder / file).read_text("utf-8")
-    assert encoder is not None, "a recipe has one stage at least"
+    encoder = work / "encoder"
+    if not encoder.exists():
+        pretrain(work / "corpus", encoder, size=recipe.preset, config=recipe.training, resume=True)
     bert, tokenizer, _ = load_model(encoder)
     save_model(
         goal,
         bert,
         tokenizer,
         card=card(name, recipe, bert.config.encoder.vocab_size),
-        extra_files=files,
+        extra_files={file: (encoder / file).read_text("utf-8") for file in FILES if (encoder / file).exists()},
         dtype=torch.bfloat16,
     )
     return goal
@@ -139,19 +130,16 @@ def make(name: str, recipe: Recipe, texts: Path, out: Path) -> Path:
 def card(name: str, recipe: Recipe, vocab_size: int) -> str:
     """The model card: what the encoder is, what it has read, under which licences, and how it was trained."""
     sources = "".join(f"| {source.what} | {source.licence} |\n" for source in recipe.sources)
-    stages = [asdict(stage) for stage in recipe.stages]
-    rows = [[key, *(str(stage[key]) for stage in stages)] for key in stages[0]]
-    settings = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    numbers = [str(number) for number in range(1, len(stages) + 1)]
+    settings = "".join(f"| {setting} | {value} |\n" for setting, value in asdict(recipe.training).items())
     return (
         f"---\nlanguage: {recipe.language}\nlibrary_name: bothways\npipeline_tag: fill-mask\n---\n\n"
         f"# {name}\n\nA BERT encoder of the preset {recipe.preset} with a vocabulary of {vocab_size:,} entries, "
         f"pre-trained from scratch with masked words and next sentences by\n"
         f"`python -m bothways.encoders.recipe {name}`. "
-        f"Figures of each stage are in `metrics-N.json`, its curves in `curves-N.svg`.\n\n"
+        f"Its figures are in `metrics.json`, its curves in `curves.svg`.\n\n"
         f"## What it has read\n\n| text | licence |\n|---|---|\n{sources}\n"
         f"Near duplicates of documents were dropped; words were told apart by {recipe.words}.\n\n"
-        f"## Settings\n\n| setting of stage | {' | '.join(numbers)} |\n|{'---|' * (len(stages) + 1)}\n{settings}"
+        f"## Settings\n\n| setting | value |\n|---|---|\n{settings}"
     )
 
 
@@ -168,13 +156,13 @@ def main(
         name: Which one.
         texts: Folder with the texts of the recipe.
         out: Folder to work in.
-        steps: Updates of each stage, if not those of the recipe.
+        steps: Updates, if not those of the recipe.
     """
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}; choose one of {', '.join(RECIPES)}.")
     recipe = RECIPES[name]
     if steps is not None:
-        recipe = replace(recipe, stages=tuple(replace(stage, steps=steps) for stage in recipe.stages))
+        recipe = replace(recipe, training=replace(recipe.training, steps=steps))
     print(make(name, recipe, texts, out))
 
 

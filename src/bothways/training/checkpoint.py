@@ -2,7 +2,7 @@
 
     checkpoints/
       update-00001000/
-        state.safetensors   weights, both moments of AdamW, losses not yet logged
+        state.safetensors   weights, moments of the optimizers, losses not yet logged
         state.json          the update, what was measured, the settings, and the SHA-256 of state.safetensors
 
 Order, masking and dropout are pure functions of the seed and the update, so there is no random state to keep. A
@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +36,8 @@ from bothways.model.bert import Bert
 from bothways.storage import new_directory
 from bothways.training.distributed import like, whole
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW remembers of each parameter besides the number of updates."""
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+"""What AdamW (the first two) and Muon remember of each parameter; AdamW also counts the updates."""
 
 
 class Stopped(Exception):
@@ -51,19 +51,21 @@ class State:
     update: int
     """Updates done."""
     tensors: Mapping[str, Tensor]
-    """`weights.NAME`, `exp_avg.NAME`, `exp_avg_sq.NAME` and `recent.OUTPUT`."""
+    """`weights.NAME`, for each of `MOMENTS` that its optimizer has `MOMENT.NAME`, and `recent.OUTPUT`."""
     measured: Mapping[str, Any]
     """What the training log held."""
 
-    def restore(self, bert: Bert, optimizer: torch.optim.Optimizer) -> None:
+    def restore(self, bert: Bert, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Put weights and moments back where they were."""
+        optimizer_of = {p: o for o in optimizers for group in o.param_groups for p in group["params"]}
         with torch.no_grad():
             for name, parameter in bert.named_parameters():
                 parameter.copy_(like(parameter, self.tensors[f"weights.{name}"]))
-                optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.update), device=parameter.device),
-                    **{m: like(parameter, self.tensors[f"{m}.{name}"]) for m in MOMENTS},
-                }
+                state = optimizer_of[parameter].state[parameter]
+                state["step"] = torch.tensor(float(self.update), device=parameter.device)
+                for moment in MOMENTS:
+                    if (tensor := self.tensors.get(f"{moment}.{name}")) is not None:
+                        state[moment] = like(parameter, tensor)
 
     @property
     def recent(self) -> dict[str, Tensor]:
@@ -103,7 +105,7 @@ class Checkpoints:
         self,
         update: int,
         bert: Bert,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         recent: Mapping[str, Tensor],
         measured: Mapping[str, Any],
         write: bool = True,
@@ -113,8 +115,10 @@ class Checkpoints:
         Every rank calls this, since shards have to be gathered; the one that is to `write` does.
         """
         tensors = {f"recent.{name}": loss.detach().cpu() for name, loss in recent.items()}
+        states = {parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
         for name, parameter in bert.named_parameters():
-            parts = {"weights": parameter.detach(), **{m: optimizer.state[parameter][m] for m in MOMENTS}}
+            moments = {moment: states[parameter][moment] for moment in MOMENTS if moment in states[parameter]}
+            parts = {"weights": parameter.detach(), **moments}
             for part, tensor in parts.items():
                 gathered = whole(tensor)
                 if write:

@@ -19,7 +19,7 @@ from bothways.model.bert import Bert
 from bothways.progress import Progress
 from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
 from bothways.training.distributed import ALONE, Ranks
-from bothways.training.optimization import optimizer_for, schedule
+from bothways.training.optimization import OptimizerName, optimizers_for, schedule
 from bothways.training.precision import Precision, computing_in, default_device, resolve
 from bothways.training.throughput import training_operations
 
@@ -34,6 +34,8 @@ class TrainingConfig:
     """Share of all updates in which the learning rate rises; afterwards it falls linearly to zero."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices; biases and norms do not decay."""
+    optimizer: OptimizerName = "adamw"
+    """adamw for everything, or muon for the matrices of the encoder's layers and adamw for the rest."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of an update."""
     micro_batch_tokens: int = 8192
@@ -139,11 +141,13 @@ def train(
     else:
         keep_gradients_in_place(bert, device)
     bert.train()
-    optimizer = optimizer_for(bert, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    optimizers = optimizers_for(
+        bert, config.optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+    )
     log, total = TrainingLog(), len(batches)
     recent = RecentLosses(device)
     if checkpoints is not None and (state := checkpoints.latest()) is not None:
-        state.restore(bert, optimizer)
+        state.restore(bert, optimizers)
         log = TrainingLog.of(state.measured)
         recent.restore(state.recent, state.measured["recent_counts"])
         del state
@@ -154,18 +158,19 @@ def train(
     def save() -> Path:
         assert checkpoints is not None
         measured = {**asdict(log), "recent_counts": recent.counts}
-        return checkpoints.save(log.updates, bert, optimizer, recent.sums, measured, write=ranks.first)
+        return checkpoints.save(log.updates, bert, optimizers, recent.sums, measured, write=ranks.first)
 
     with Progress(name, total, begun=begun, quiet=quiet) as progress, asked_to_stop(checkpoints is not None) as stop:
         for step, update in enumerate(prefetched(batches, begun), start=begun):
             torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, is a pure function of the step
-            for group in optimizer.param_groups:
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = config.learning_rate * schedule(step, total=total, warmup=config.warmup)
             recent.add(backward(bert, update, dtype, device, ranks))
             ranks.sum_gradients(bert)
             torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=sharded)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=sharded)
 
             log.updates = step + 1
             tokens = sum(len(batch.inputs.token_ids) for batch in update)
