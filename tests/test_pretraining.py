@@ -173,7 +173,11 @@ def test_judging_changes_nothing(corpus: Corpus) -> None:
 def test_mistakes(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Pairs of 1024 tokens are longer than the position table \(512\)"):
         pretrain(corpus.directory, tmp_path / "a", config=replace(CONFIG, sequence_lengths=(1024,)))
+    alone = build_corpus([["One document. Of two sentences."]], corpus.tokenizer, tmp_path / "alone")
+    with pytest.raises(InputError, match=r"need two documents at least; .* or pre-train with --no-next-sentence"):
+        pretrain(alone.directory, tmp_path / "a", config=CONFIG)
+    assert [p.name for p in tmp_path.iterdir()] == ["alone"], "a run that is refused left something behind"
     (tmp_path / "b.run").mkdir()
     with pytest.raises(InputError, match="holds an unfinished run; add --resume to go on or --overwrite"):
         pretrain(corpus.directory, tmp_path / "b", config=CONFIG)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.run"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "b.run"]

@@ -21,6 +21,17 @@ from bothways.data.preparation import build_corpus
 from bothways.formats.hugging_face import load_model
 from bothways.tokenizer import Tokenizer
 
+RANKS = """
+import os, sys
+from bothways.errors import InputError
+from bothways.pretraining import pretrain
+try:
+    pretrain(f"{sys.argv[1]}/corpus-of-{os.environ['RANK']}", f"{sys.argv[1]}/differing", size="tiny")
+except InputError as error:
+    print(error)
+"""
+"""A rank whose corpus is its own."""
+
 
 def free_port() -> int:
     with socket.socket() as opened:
@@ -80,3 +91,18 @@ def test_a_worker_is_killed_and_the_run_goes_on(folder: Path, shard: str) -> Non
     _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
     np.testing.assert_allclose(losses(folder / out), losses(folder / "one"), rtol=2e-4)
+
+
+def test_ranks_that_see_different_corpora(folder: Path, tokenizer: Tokenizer) -> None:
+    """As on a cluster whose machines have copies of their own."""
+    build_corpus([[t + "." for t in films(12, seed=s)[0]] for s in range(9)], tokenizer, folder / "corpus-of-1")
+    (folder / "corpus-of-0").symlink_to(folder / "corpus")
+    (folder / "ranks.py").write_text(RANKS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "--master-port", str(free_port()), str(folder / "ranks.py"), str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.count("Rank 1 has another corpus than rank 0; give every rank the same.") == 2, done.stderr
+    assert not list(folder.glob("differing*"))

@@ -60,7 +60,7 @@ class SentencePairs:
         if random_share and len(self.documents) < 2:
             raise InputError(
                 f"{corpus.directory}: next-sentence pairs need two documents at least; put a blank line between "
-                f"documents, or leave out the next-sentence output."
+                f"documents, or pre-train with --no-next-sentence."
             )
         self.corpus, self.room, self.seed = corpus, sequence_length - SPECIALS, seed
         self.short_share, self.random_share = short_share, random_share

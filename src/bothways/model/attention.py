@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 
 from bothways.batch import PackedBatch
@@ -34,10 +35,14 @@ class SelfAttention(nn.Module):
 def packed_attention(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
     """softmax(Q Kᵀ / √d) V within each sequence: (tokens, 3, heads, head_size) → (tokens, heads, head_size).
 
-    Runs of equally long sequences are rectangles, so each is one call without mask or padding. Cutting with `split`
-    and not with slices matters in training: the gradient of one split is one concatenation, that of n slices is
-    n full-size tensors of zeros.
+    On CUDA in 16 bits it is one call of variable-length flash attention (arXiv 2307.08691). Everywhere else runs of
+    equally long sequences are rectangles, so each is one call without mask or padding. Cutting with `split` and not
+    with slices matters in training: the gradient of one split is one concatenation, that of n slices is n full-size
+    tensors of zeros.
     """
+    if query_key_value.is_cuda and query_key_value.dtype in (torch.bfloat16, torch.float16):
+        starts, longest = batch.sequence_starts.to(torch.int32), max(batch.lengths)
+        return varlen_attn(*query_key_value.unbind(1), starts, starts, longest, longest)
     sizes = [run.sequences * run.length for run in batch.runs]
     attended = []
     for run, part in zip(batch.runs, query_key_value.split(sizes), strict=True):

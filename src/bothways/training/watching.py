@@ -6,6 +6,8 @@ Both come from the extra `watch`; without it a run is told so once and goes on.
 from __future__ import annotations
 
 import sys
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +23,22 @@ class Watch:
     def __init__(self, directory: Path, begun: int = 0) -> None:
         """`begun`: updates done before; what TensorBoard shows beyond them is of a run that was killed."""
         self.directory = directory
-        self._writer: Any = None
-        self._told = self._drawn = begun
-        try:
-            import matplotlib as matplotlib
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
+        self._told = self._drawn = self._begun = begun
+        self._able = all(find_spec(package) for package in ("matplotlib", "tensorboard"))
+        if not self._able:
             print("No curves are drawn; pip install 'bothways[watch]' brings them and TensorBoard.", file=sys.stderr)
-            return
-        directory.mkdir(parents=True, exist_ok=True)
-        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=begun + 1)
+
+    @cached_property
+    def _writer(self) -> Any:
+        """Opened when there is something to write, so that a run that is refused leaves nothing behind."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return SummaryWriter(str(self.directory / "tensorboard"), purge_step=self._begun + 1)
 
     def update(self, log: TrainingLog) -> None:
         """Tell TensorBoard what is new in the log."""
-        if self._writer is None:
+        if not self._able:
             return
         for name, losses in log.losses.items():
             for update, loss in reversed(losses):
@@ -57,7 +61,7 @@ class Watch:
 
     def close(self, log: TrainingLog) -> dict[str, str]:
         """The files to keep of a finished run, by name: the picture of its curves."""
-        if self._writer is None:
+        if not self._able:
             return {}
         self.update(log)
         self._writer.close()
