@@ -42,7 +42,10 @@ def packed_attention(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
     """
     if query_key_value.is_cuda and query_key_value.dtype in (torch.bfloat16, torch.float16):
         starts, longest = batch.sequence_starts.to(torch.int32), max(batch.lengths)
-        return varlen_attn(*query_key_value.unbind(1), starts, starts, longest, longest)
+        query, key, value = query_key_value.unbind(1)
+        context = varlen_attn(query, key, value, starts, starts, longest, longest)
+        assert isinstance(context, Tensor), "nothing but the context was asked for"
+        return context
     sizes = [run.sequences * run.length for run in batch.runs]
     attended = []
     for run, part in zip(batch.runs, query_key_value.split(sizes), strict=True):
