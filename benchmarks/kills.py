@@ -1,6 +1,7 @@
 """One pre-training run killed with SIGKILL at random moments and taken up again each time, against one left alone.
 
-Prints when each kill fell, and whether the final weights of both are the same bit for bit; exit status 1 if not.
+Prints when each kill fell, and whether the final weights of both are the same bit for bit; exit status 1 if not, or if
+the run was over before the last kill.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=8.0, help="longest time from a start to the next kill")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--preset", default="tiny")
     arguments = parser.parse_args()
     chance = random.Random(0)
@@ -61,6 +62,8 @@ def main() -> None:
         ours, others = (load_file(root / name / "model.safetensors") for name in ("killed", "alone"))
         same = ours.keys() == others.keys() and all(torch.equal(ours[name], others[name]) for name in ours)
         print(f"{kills} kills in {arguments.steps} updates; final weights bit-identical: {'yes' if same else 'NO'}")
+        if kills < arguments.kills:
+            sys.exit(f"The run was over before kill {kills + 1}; ask for more --steps.")
         sys.exit(0 if same else 1)
 
 

@@ -36,8 +36,11 @@ from bothways.model.bert import Bert
 from bothways.storage import new_directory
 from bothways.training.distributed import like, whole
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
-"""What AdamW (the first two) and Muon remember of each parameter; AdamW also counts the updates."""
+MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.AdamW: ("exp_avg", "exp_avg_sq"),
+    torch.optim.Muon: ("momentum_buffer",),
+}
+"""What each optimizer remembers of a parameter; AdamW also counts the updates."""
 
 
 class Stopped(Exception):
@@ -51,21 +54,22 @@ class State:
     update: int
     """Updates done."""
     tensors: Mapping[str, Tensor]
-    """`weights.NAME`, for each of `MOMENTS` that its optimizer has `MOMENT.NAME`, and `recent.OUTPUT`."""
+    """`weights.NAME`, `MOMENT.NAME` for each of the `MOMENTS` of its optimizer, and `recent.OUTPUT`."""
     measured: Mapping[str, Any]
     """What the training log held."""
 
     def restore(self, bert: Bert, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Put weights and moments back where they were."""
-        optimizer_of = {p: o for o in optimizers for group in o.param_groups for p in group["params"]}
+        optimizer_of = owners(optimizers)
         with torch.no_grad():
             for name, parameter in bert.named_parameters():
                 parameter.copy_(like(parameter, self.tensors[f"weights.{name}"]))
-                state = optimizer_of[parameter].state[parameter]
-                state["step"] = torch.tensor(float(self.update), device=parameter.device)
-                for moment in MOMENTS:
-                    if (tensor := self.tensors.get(f"{moment}.{name}")) is not None:
-                        state[moment] = like(parameter, tensor)
+                optimizer = optimizer_of[parameter]
+                for moment in MOMENTS[type(optimizer)]:
+                    optimizer.state[parameter][moment] = like(parameter, self.tensors[f"{moment}.{name}"])
+                if isinstance(optimizer, torch.optim.AdamW):
+                    step = torch.tensor(float(self.update), device=parameter.device)
+                    optimizer.state[parameter]["step"] = step
 
     @property
     def recent(self) -> dict[str, Tensor]:
@@ -115,9 +119,10 @@ class Checkpoints:
         Every rank calls this, since shards have to be gathered; the one that is to `write` does.
         """
         tensors = {f"recent.{name}": loss.detach().cpu() for name, loss in recent.items()}
-        states = {parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
+        optimizer_of = owners(optimizers)
         for name, parameter in bert.named_parameters():
-            moments = {moment: states[parameter][moment] for moment in MOMENTS if moment in states[parameter]}
+            optimizer = optimizer_of[parameter]
+            moments = {moment: optimizer.state[parameter][moment] for moment in MOMENTS[type(optimizer)]}
             parts = {"weights": parameter.detach(), **moments}
             for part, tensor in parts.items():
                 gathered = whole(tensor)
@@ -169,6 +174,11 @@ class Checkpoints:
                     f"or start anew with --overwrite."
                 )
         return State(content["update"], load_file(path / "state.safetensors"), content["measured"])
+
+
+def owners(optimizers: Sequence[torch.optim.Optimizer]) -> dict[Tensor, torch.optim.Optimizer]:
+    """Which optimizer moves which parameter."""
+    return {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
 
 
 def digest(path: Path) -> str:

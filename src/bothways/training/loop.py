@@ -170,7 +170,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
             for optimizer in optimizers:
                 optimizer.step()
-                optimizer.zero_grad(set_to_none=sharded)
+                optimizer.zero_grad(set_to_none=sharded)  # each parameter belongs to one of them
 
             log.updates = step + 1
             tokens = sum(len(batch.inputs.token_ids) for batch in update)
