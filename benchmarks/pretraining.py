@@ -97,7 +97,6 @@ def main() -> None:
             steps=arguments.updates,
             batch_tokens=64 * arguments.length,
             sequence_lengths=(arguments.length,),
-            length_shares=(1.0,),
             held_out=0.0,
             optimizer="adamw",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ CONFIG = PretrainingConfig(
     steps=60,
     batch_tokens=1024,
     sequence_lengths=(32,),
-    length_shares=(1.0,),
     held_out=0.1,
     evaluate_every=20,
     precision="fp32",
@@ -128,8 +128,7 @@ def test_positions_that_no_text_has_reached(corpus: Corpus, tmp_path: Path) -> N
     """They are copies of those before, and a longer length finds them so; those of an encoder that goes on stay."""
 
     def positions(name: str, lengths: tuple[int, ...], **settings: Any) -> torch.Tensor:
-        shares = (1 / len(lengths),) * len(lengths)
-        config = replace(CONFIG, steps=20, sequence_lengths=lengths, length_shares=shares, **settings)
+        config = replace(CONFIG, steps=20, sequence_lengths=lengths, **settings)
         bert, *_ = pretrain(corpus.directory, tmp_path / name, size="tiny", config=config)
         return bert.embeddings.position.weight.detach()
 
@@ -170,12 +169,15 @@ def test_judging_changes_nothing(corpus: Corpus) -> None:
     assert first["mlm"][0] == pytest.approx(np.log(corpus.tokenizer.vocab_size), abs=0.3)
 
 
-def test_mistakes(corpus: Corpus, tmp_path: Path) -> None:
+def test_mistakes(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"Pairs of 1024 tokens are longer than the position table \(512\)"):
         pretrain(corpus.directory, tmp_path / "a", config=replace(CONFIG, sequence_lengths=(1024,)))
     alone = build_corpus([["One document. Of two sentences."]], corpus.tokenizer, tmp_path / "alone")
     with pytest.raises(InputError, match=r"need two documents at least; .* or pre-train with --no-next-sentence"):
         pretrain(alone.directory, tmp_path / "a", config=CONFIG)
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    with pytest.raises(InputError, match=r"Word vectors need gensim; install it with pip install"):
+        pretrain(corpus.directory, tmp_path / "a", config=replace(CONFIG, word2vec=True))
     assert [p.name for p in tmp_path.iterdir()] == ["alone"], "a run that is refused left something behind"
     (tmp_path / "b.run").mkdir()
     with pytest.raises(InputError, match="holds an unfinished run; add --resume to go on or --overwrite"):

@@ -118,11 +118,14 @@ def pretrain(
         preset: Size of a new encoder: tiny, mini, small, medium, base or large.
         encoder: Go on with this one (directory, shipped name or hub id), whose tokenizer has cut the corpus.
         config: How to train.
-        resume: Go on from the last checkpoint of an unfinished run, if there is one.
+        resume: Go on from the last checkpoint of an unfinished run, if there is one; a finished one is left as it is.
         overwrite: Replace the directory if it exists.
     """
     from bothways.pretraining import pretrain as recipe
 
+    if resume and not overwrite and (out / "metrics.json").exists():
+        say(f"{out} is finished; there is nothing to resume.")
+        return
     *_, log = recipe(corpus, out, size=preset, encoder=encoder, config=config, resume=resume, overwrite=overwrite)
     losses = ", ".join(f"{name} loss {entries[-1][1]:.3f}" for name, entries in log.losses.items())
     say(f"{out}: {log.tokens:,} tokens in {log.seconds:,.0f} s; {losses}.")

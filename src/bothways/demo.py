@@ -36,7 +36,7 @@ Reviews = list[tuple[str, str]]
 
 SHIPPED = {"Chinese": "zh-mini", "English": "en-mini"}
 TEST_ROWS, TRAIN_ROWS = 2000, 4000
-PRETRAINING = pretraining.PretrainingConfig(steps=2000, batch_tokens=1024, sequence_lengths=(64,), length_shares=(1.0,))
+PRETRAINING = pretraining.PretrainingConfig(steps=2000, batch_tokens=1024, sequence_lengths=(64,))
 FINETUNING = finetuning.FinetuningConfig(epochs=3, learning_rate=5e-4, max_length=64, pooling="mean")
 
 

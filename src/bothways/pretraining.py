@@ -60,8 +60,8 @@ class PretrainingConfig(TrainingConfig):
     sequence_lengths: tuple[int, ...] = (32, 128, 512)
     """Longest pair of texts, in tokens, one length after the other: attention learns to look at neighbours sooner among
     few tokens (docs/decisions.md), late positions are learned last (arXiv 1810.04805, appendix A.2)."""
-    length_shares: tuple[float, ...] = (0.4, 0.5, 0.1)
-    """Share of the updates that reads each length."""
+    length_shares: tuple[float, ...] = ()
+    """Share of the updates that reads each length; left out: 0.4, 0.5, 0.1 of three, equal ones otherwise."""
     masking_rate: float = 0.15
     """Share of words to be guessed."""
     whole_words: bool = True
@@ -84,9 +84,10 @@ class PretrainingConfig(TrainingConfig):
         super().__post_init__()
         self.require(self.learning_rate > 0, "learning_rate", "a number above 0")
         self.require(self.steps >= 1, "steps", "1 or more")
-        lengths, shares = self.sequence_lengths, self.length_shares
+        lengths = self.sequence_lengths
         rising = lengths[:1] >= (8,) and all(a < b for a, b in pairwise(lengths))
         self.require(rising, "sequence_lengths", "rising lengths from 8 tokens on")
+        shares = self.shares
         adding_up = len(shares) == len(lengths) and min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6
         self.require(adding_up, "length_shares", "a share for each of the sequence lengths, 1 in all")
         self.require(self.batch_tokens >= 1, "batch_tokens", "1 or more")
@@ -97,9 +98,15 @@ class PretrainingConfig(TrainingConfig):
         self.require(0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
 
     @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the updates that reads each of the `sequence_lengths`."""
+        count = len(self.sequence_lengths)
+        return self.length_shares or ((0.4, 0.5, 0.1) if count == 3 else (1 / count,) * count)
+
+    @property
     def main_length(self) -> int:
         """The length of pairs that most updates read."""
-        return max(zip(self.length_shares, self.sequence_lengths, strict=True))[1]
+        return max(zip(self.shares, self.sequence_lengths, strict=True))[1]
 
 
 def places(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +160,7 @@ class PretrainingBatches:
         """`documents`: those to read; None: all. `ranks`: every one of them gets its own part of each update."""
         self.config, self.ranks = config, ranks
         self.masking = Masking(corpus.tokenizer, rate=config.masking_rate, whole_words=config.whole_words)
-        ends = [round(config.steps * share) for share in accumulate(config.length_shares)]
+        ends = [round(config.steps * share) for share in accumulate(config.shares)]
         self.phases = [
             Phase(corpus, config, begin, length, config.seed + number, documents, ranks)
             for number, (begin, end, length) in enumerate(zip([0, *ends], ends, config.sequence_lengths, strict=False))
@@ -196,7 +203,7 @@ class HeldOut:
     PAIRS, TOKENS = 512, 8192
 
     def __init__(self, corpus: Corpus, config: PretrainingConfig, documents: np.ndarray) -> None:
-        config = replace(config, sequence_lengths=(config.main_length,), length_shares=(1.0,))
+        config = replace(config, sequence_lengths=(config.main_length,), length_shares=())
         batches = PretrainingBatches(corpus, config, documents)
         pairs = batches.phases[0].pairs
         count = min(self.PAIRS, pairs.in_epoch)
@@ -273,7 +280,6 @@ def new_encoder_with_word_vectors(
     """A new encoder, its token embeddings word vectors; made by the first rank and kept in `run` for a resumption."""
     goal = run / "start"
     if ranks.first and not goal.exists():
-        run.mkdir(parents=True, exist_ok=True)
         documents, _ = split_documents(corpus, config)
         vectors = word2vec(corpus, documents, bert.config.encoder.hidden_size, scratch=run, seed=config.seed)
         start_with_word_vectors(bert, *vectors)

@@ -218,6 +218,9 @@ def test_a_command_killed_again_and_again(tmp_path: Path, tokenizer: Tokenizer) 
     assert process.returncode == 0
     assert kills >= 2
     assert not (tmp_path / "disturbed.run").exists()
+    again = [*command, str(tmp_path / "disturbed"), "--resume"]
+    finished = subprocess.run(again, check=True, capture_output=True, text=True)
+    assert "disturbed is finished; there is nothing to resume." in finished.stderr
     subprocess.run([*command, str(tmp_path / "alone")], check=True, stderr=subprocess.DEVNULL)
     ours, others = (load_model(tmp_path / name)[0] for name in ("disturbed", "alone"))
     assert torch.equal(weights(ours), weights(others))

@@ -41,7 +41,7 @@ def free_port() -> int:
 
 def command(processes: int, folder: Path, out: str, *more: str, restarts: int = 0) -> list[str]:
     words = ["pretrain", "--corpus", str(folder / "corpus"), "--preset", "tiny", "--steps", "50", "--precision", "fp32"]
-    words += ["--batch-tokens", "1024", "--sequence-lengths", "32", "--length-shares", "1", "--held-out", "0"]
+    words += ["--batch-tokens", "1024", "--sequence-lengths", "32", "--held-out", "0"]
     words += ["--out", str(folder / out), *more]
     if processes == 1:
         return [sys.executable, "-m", "bothways.cli", *words]

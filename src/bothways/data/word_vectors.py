@@ -31,7 +31,8 @@ def word2vec(
     (vocabulary,) int64. A token that is not there has a vector of zeros.
 
     Continuous bag of words with negative sampling, one thread, so that the same corpus gives the same vectors. The
-    tokens pass through a file in `scratch`. Raises InputError if gensim is not installed.
+    tokens pass through a file in `scratch`, a directory that is made if need be. Raises InputError if gensim is not
+    installed.
     """
     try:
         from gensim.models import Word2Vec
@@ -44,6 +45,7 @@ def word2vec(
             self.done = getattr(self, "done", 0) + 1
             progress.update(self.done)
 
+    scratch.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(suffix=".tokens", dir=scratch)
     try:
         with os.fdopen(handle, "w") as stream:
