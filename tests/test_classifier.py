@@ -19,7 +19,7 @@ from bothways.classifier import original_labels
 Maker = Callable[[Path], Any]
 METHODS: dict[str, Maker] = {
     "TextClassifier": lambda encoder: TextClassifier(encoder, epochs=8, learning_rate=3e-3),
-    "TextClassifier, mean": lambda encoder: TextClassifier(encoder, epochs=8, learning_rate=3e-3, pooling="mean"),
+    "TextClassifier, first": lambda encoder: TextClassifier(encoder, epochs=8, learning_rate=3e-3, pooling="first"),
     "BagOfWords": lambda encoder: BagOfWords(),
 }
 

@@ -14,10 +14,12 @@ from conftest import films
 from bothways.data.tables import Columns, LabelColumn, read_table
 from bothways.errors import InputError
 from bothways.evaluation.metrics import evaluate_file
-from bothways.finetuning import FinetuningConfig, finetune
+from bothways.finetuning import FinetuningConfig, finetune, resolved
 from bothways.formats.hugging_face import load_model
 from bothways.inference.engine import Engine, load_classifier
 from bothways.inference.predictions import predictions
+from bothways.model.bert import Bert
+from bothways.model.config import BertConfig, EncoderConfig
 from bothways.pretraining import PretrainingConfig
 
 CONFIG = FinetuningConfig(epochs=12, learning_rate=3e-3, precision="fp32", batch_size=16)
@@ -215,6 +217,19 @@ def test_weights_of_an_output_that_are_missing(tmp_path: Path, table: Path, enco
 def test_settings_that_make_no_sense(recipe: type, setting: str, value: float) -> None:
     with pytest.raises(InputError, match="--" + setting.replace("_", "-") + " is "):
         recipe(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("width", "rate", "pooling"), [(64, 5e-4, "mean"), (256, 5e-4, "mean"), (384, 1.6e-4, "mean"), (768, 2e-5, "first")]
+)
+def test_what_the_width_decides(width: int, rate: float, pooling: str) -> None:
+    bert = Bert(
+        BertConfig(encoder=EncoderConfig(vocab_size=20, hidden_size=width, layers=1, heads=1, feed_forward_size=8))
+    )
+    chosen = resolved(FinetuningConfig(), bert)
+    assert (chosen.learning_rate, chosen.pooling) == (pytest.approx(rate), pooling)
+    given = FinetuningConfig(learning_rate=1e-3, pooling="first")
+    assert resolved(given, bert) == given
 
 
 def test_no_texts(encoder_directory: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -15,11 +15,12 @@ from sklearn.exceptions import NotFittedError
 from bothways.data.tables import Columns, Table, in_order
 from bothways.encoders import AUTO, locate
 from bothways.errors import InputError
-from bothways.finetuning import FinetuningConfig, fit
+from bothways.finetuning import FinetuningConfig, Pooling, fit
 from bothways.formats.hugging_face import load_model, save_model
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import OutputConfig
 from bothways.tokenizer import Text
+from bothways.training.optimization import OptimizerName
 from bothways.training.precision import Precision
 
 OUTPUT = "label"
@@ -41,7 +42,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         batch_size: int = 32,
         learning_rate: float = 0.0,
         max_length: int = 0,
-        pooling: Literal["first", "mean"] = "first",
+        pooling: Pooling = "auto",
+        optimizer: OptimizerName = "adamw",
         precision: Precision = "auto",
         seed: int = 0,
         verbose: bool = False,
@@ -54,6 +56,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.max_length = max_length
         self.pooling = pooling
+        self.optimizer = optimizer
         self.precision = precision
         self.seed = seed
         self.verbose = verbose
@@ -87,6 +90,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             learning_rate=self.learning_rate,
             max_length=self.max_length,
             pooling=self.pooling,
+            optimizer=self.optimizer,
             precision=self.precision,
             seed=self.seed,
         )

@@ -26,22 +26,26 @@ from bothways.storage import refuse_existing
 from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.loop import TrainingConfig, TrainingLog, train
 
+Pooling = Literal["auto", "first", "mean"]
+WIDE = 512
+"""An encoder from this width on has a first token worth reading alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuningConfig(TrainingConfig):
     """How a classifier is trained."""
 
     learning_rate: float = 0.0
-    """Peak of the learning rate; 0: chosen by the encoder's width (wide encoders want small steps)."""
+    """Peak of the learning rate; 0: by the encoder's width, 5e-4 at 256 and 2e-5 at 768 (docs/decisions.md)."""
     epochs: int = 3
     """How often every row is seen."""
     batch_size: int = 32
     """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
     max_length: int = 0
     """Texts are cut at this many tokens (and that is reported); 0: at the encoder's longest."""
-    pooling: Literal["first", "mean"] = "first"
+    pooling: Pooling = "auto"
     """What a text's outputs read: the first token, as published and as `transformers` expects it, or the mean of all
-    tokens, which suits encoders that have seen little text."""
+    tokens; auto: the mean where the encoder is less than 512 wide (docs/decisions.md), else the first."""
     held_out: float = 0.1
     """Without a dev table, this share of the training rows (2,000 at most) is kept aside to judge the result."""
 
@@ -122,9 +126,14 @@ def spread(tags: np.ndarray | None, encoding: Encoding) -> np.ndarray:
 
 
 def resolved(config: FinetuningConfig, bert: Bert) -> FinetuningConfig:
-    """The settings with a learning rate that suits the encoder's width, if none is given (docs/decisions.md)."""
+    """The settings with what is left to us chosen by the encoder's width (docs/decisions.md)."""
     width = bert.config.encoder.hidden_size
-    return replace(config, learning_rate=config.learning_rate or min(3e-4, 2e-5 * (768 / width) ** 2))
+    pooling: Pooling = "first" if width >= WIDE else "mean"
+    return replace(
+        config,
+        learning_rate=config.learning_rate or min(5e-4, 2e-5 * (768 / width) ** 3),
+        pooling=pooling if config.pooling == "auto" else config.pooling,
+    )
 
 
 def fit(
@@ -137,7 +146,8 @@ def fit(
     quiet: bool = False,
 ) -> TrainingLog:
     """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
-    config = config or FinetuningConfig()
+    config = resolved(config or FinetuningConfig(), bert)
+    assert config.pooling != "auto"
     outputs = tuple(
         replace(output, reads=config.pooling) if output.reads == "first" else output
         for output in outputs or learn_outputs(table)
@@ -155,7 +165,6 @@ def fit(
     )
     truncated = sum(encoding.dropped > 0 for encoding in encodings)
     targets = {output.name: targets_of(table, output) for output in outputs}
-    config = resolved(config, bert)
     scales = {output.name: scale_of(targets[output.name]) for output in outputs if output.kind == "regression"}
     for name, (mean, deviation) in scales.items():
         targets[name] = [(value - mean) / deviation for value in targets[name]]

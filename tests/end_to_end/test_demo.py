@@ -19,7 +19,6 @@ def test_the_whole_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(demo, "TEST_ROWS", 50)
     monkeypatch.setattr(demo, "TRAIN_ROWS", 150)
     monkeypatch.setattr(demo, "PRETRAINING", replace(demo.PRETRAINING, steps=3))
-    monkeypatch.setattr(demo, "FINETUNING", replace(demo.FINETUNING, epochs=1))
     demo.run(tmp_path / "demo")
     printed = capsys.readouterr().out
     for method in (
