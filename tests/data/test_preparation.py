@@ -75,7 +75,7 @@ def test_killed_and_resumed(small: None, tokenizer: Tokenizer, tmp_path: Path, d
     build("killed", repeated, resume=True)
     assert content(tmp_path / "killed") == content(tmp_path / "alone")
     dropped = read_description(tmp_path / "alone")["dropped"]
-    # Vocabularies differ from run to run where counts tie, and with them which short documents happen to be near others.
+    # Vocabularies differ from run to run where counts tie, and with them which short documents are near by chance.
     assert dropped == 0 if duplicates == "keep" else 60 <= dropped < 70
 
 
