@@ -199,7 +199,7 @@ def test_weights_of_an_output_that_are_missing(tmp_path: Path, table: Path, enco
 @pytest.mark.parametrize(
     ("recipe", "setting", "value"),
     [
-        (FinetuningConfig, "epochs", 0),
+        (FinetuningConfig, "epochs", -1),
         (FinetuningConfig, "held_out", 1.0),
         (FinetuningConfig, "held_out", -0.5),
         (FinetuningConfig, "learning_rate", -1.0),
@@ -226,10 +226,16 @@ def test_what_the_width_decides(width: int, rate: float, pooling: str) -> None:
     bert = Bert(
         BertConfig(encoder=EncoderConfig(vocab_size=20, hidden_size=width, layers=1, heads=1, feed_forward_size=8))
     )
-    chosen = resolved(FinetuningConfig(), bert)
-    assert (chosen.learning_rate, chosen.pooling) == (pytest.approx(rate), pooling)
-    given = FinetuningConfig(learning_rate=1e-3, pooling="first")
-    assert resolved(given, bert) == given
+    chosen = resolved(FinetuningConfig(), bert, 10_000)
+    assert (chosen.learning_rate, chosen.pooling, chosen.epochs) == (pytest.approx(rate), pooling, 3)
+    given = FinetuningConfig(learning_rate=1e-3, pooling="first", epochs=2)
+    assert resolved(given, bert, 10) == given
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (1_000, 10), (2_000, 5), (3_200, 3), (100_000, 3)])
+def test_few_rows_are_seen_more_often(encoder_directory: Path, rows: int, epochs: int) -> None:
+    bert, _, _ = load_model(encoder_directory)
+    assert resolved(FinetuningConfig(), bert, rows).epochs == epochs
 
 
 def test_no_texts(encoder_directory: Path) -> None:

@@ -38,7 +38,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self,
         encoder: str | os.PathLike = AUTO,
         *,
-        epochs: int = 3,
+        epochs: int = 0,
         batch_size: int = 32,
         learning_rate: float = 0.0,
         max_length: int = 0,

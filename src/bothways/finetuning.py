@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from bothways.training.loop import TrainingConfig, TrainingLog, train
 Pooling = Literal["auto", "first", "mean"]
 WIDE = 512
 """An encoder from this width on has a first token worth reading alone."""
+EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
+"""Every row is seen `EPOCHS` times, and if that makes fewer than `UPDATES`, more often: `MOST_EPOCHS` times at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +40,8 @@ class FinetuningConfig(TrainingConfig):
 
     learning_rate: float = 0.0
     """Peak of the learning rate; 0: by the encoder's width, 5e-4 at 256 and 2e-5 at 768 (docs/decisions.md)."""
-    epochs: int = 3
-    """How often every row is seen."""
+    epochs: int = 0
+    """How often every row is seen; 0: 3 times, and small tables up to 10 times, until there are 300 updates."""
     batch_size: int = 32
     """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
     max_length: int = 0
@@ -51,7 +54,7 @@ class FinetuningConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.epochs >= 1, "epochs", "1 or more")
+        self.require(self.epochs >= 0, "epochs", "1 or more, or 0")
         self.require(self.batch_size >= 1, "batch_size", "1 or more")
         self.require(self.max_length == 0 or self.max_length >= 8, "max_length", "8 tokens or more, or 0")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
@@ -125,13 +128,15 @@ def spread(tags: np.ndarray | None, encoding: Encoding) -> np.ndarray:
     return targets
 
 
-def resolved(config: FinetuningConfig, bert: Bert) -> FinetuningConfig:
-    """The settings with what is left to us chosen by the encoder's width (docs/decisions.md)."""
+def resolved(config: FinetuningConfig, bert: Bert, rows: int) -> FinetuningConfig:
+    """The settings with what is left to us chosen by the encoder's width and the number of rows (docs/decisions.md)."""
     width = bert.config.encoder.hidden_size
+    wanted = math.ceil(UPDATES * config.batch_size / max(1, rows))
     pooling: Pooling = "first" if width >= WIDE else "mean"
     return replace(
         config,
         learning_rate=config.learning_rate or min(5e-4, 2e-5 * (768 / width) ** 3),
+        epochs=config.epochs or min(MOST_EPOCHS, max(EPOCHS, wanted)),
         pooling=pooling if config.pooling == "auto" else config.pooling,
     )
 
@@ -146,7 +151,7 @@ def fit(
     quiet: bool = False,
 ) -> TrainingLog:
     """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
-    config = resolved(config or FinetuningConfig(), bert)
+    config = resolved(config or FinetuningConfig(), bert, len(table))
     assert config.pooling != "auto"
     outputs = tuple(
         replace(output, reads=config.pooling) if output.reads == "first" else output
@@ -221,7 +226,7 @@ def finetune(
     chosen = locate(encoder, table.texts)
     bert, tokenizer, report = load_model(chosen)
     print(report, file=sys.stderr)
-    config = resolved(config, bert)
+    config = resolved(config, bert, len(table))
     log = fit(bert, tokenizer, table, config, outputs=outputs)
     if log.truncated:
         print(
