@@ -66,7 +66,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0, help="training rows, chosen at random; 0: all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="if not the package's default")
-    parser.add_argument("--without", nargs="+", default=[], choices=["svm", "untrained"], help="methods to leave out")
+    parser.add_argument(
+        "--without", nargs="+", default=[], choices=["svm", "untrained", "shipped"], help="what to leave out"
+    )
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*texts are longer than")
     given = {} if arguments.epochs is None else {"epochs": arguments.epochs}
@@ -81,7 +83,7 @@ def main() -> None:
             test, truth = read(arguments.data / name / f"{about.judged_on}.csv.xz", about.label)
             encoder = locate(getattr(arguments, about.language))
             fresh = Path(scratch) / about.language
-            methods = {encoder.name: encoder}
+            methods = {} if "shipped" in arguments.without else {encoder.name: encoder}
             if "untrained" not in arguments.without:
                 methods["the same, not pre-trained"] = fresh if fresh.exists() else untrained(encoder, fresh)
             if "svm" not in arguments.without:
