@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--en", default="en-mini", help="English encoder")
     parser.add_argument("--zh", default="zh-mini", help="Chinese encoder")
     parser.add_argument("--rows", type=int, default=0, help="training rows, chosen at random; 0: all")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="if not the package's default")
     parser.add_argument(
         "--without", nargs="+", default=[], choices=["svm", "untrained", "shipped"], help="what to leave out"
@@ -95,7 +95,7 @@ def main() -> None:
                 )
             for method, directory in methods.items():
                 found, seconds = [], []
-                for seed in range(arguments.seeds):
+                for seed in arguments.seeds:
                     started = time.perf_counter()
                     classifier = TextClassifier(directory, seed=seed, **given).fit(texts, labels)
                     seconds.append(time.perf_counter() - started)
