@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from dataclasses import replace
@@ -49,6 +50,7 @@ def test_it_learns_and_says_so(corpus: Corpus, tmp_path: Path) -> None:
     assert metrics["held_out"]["mlm"][-1][1] < metrics["held_out"]["mlm"][0][1]
     assert 0 < metrics["share_of_peak"] < 1
     assert (tmp_path / "encoder" / "curves.svg").read_text().startswith("<?xml")
+    assert list((tmp_path / "encoder" / "tensorboard").glob("events*"))
     assert not (tmp_path / "encoder.run").exists()
     bert, _, report = load_model(tmp_path / "encoder")
     assert not report.untrained
@@ -89,6 +91,28 @@ def test_word_vectors_for_an_encoder_that_has_embeddings(corpus: Corpus, tmp_pat
     pretrain(corpus.directory, tmp_path / "first", size="tiny", config=replace(CONFIG, steps=1))
     with pytest.raises(InputError, match=r"--word2vec is for a new encoder"):
         pretrain(corpus.directory, tmp_path / "out", encoder=tmp_path / "first", config=replace(CONFIG, word2vec=True))
+
+
+def test_word_vectors_of_another_run_are_not_taken_up(corpus: Corpus, tmp_path: Path) -> None:
+    """As it was left by one that was killed before its first checkpoint."""
+    other = new_encoder(preset("mini", 100))
+    save_model(tmp_path / "out.run" / "start", other, corpus.tokenizer, extra_files={"settings.json": "{}"})
+    (tmp_path / "out.run" / "half.tokens").write_text("1 2")
+    config = replace(CONFIG, word2vec=True, steps=2, held_out=0)
+    bert, *_ = pretrain(corpus.directory, tmp_path / "out", size="tiny", config=config, resume=True)
+    assert bert.config.encoder == preset("tiny", corpus.tokenizer.vocab_size)
+    assert not (tmp_path / "out.run").exists()
+
+
+def test_a_full_disk_ends_the_watching_and_not_the_run(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
+    pretrain(corpus.directory, tmp_path / "out", size="tiny", config=CONFIG)
+    assert capsys.readouterr().err.count("no more curves are drawn ([Errno 28]") == 1
 
 
 def test_what_is_kept_aside_is_never_read(tmp_path: Path) -> None:

@@ -48,11 +48,25 @@ def test_an_existing_directory_is_safe(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_what_is_in_use_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "text.txt").write_text("text")
+    refuse_existing(tmp_path / "a" / "b", overwrite=True, reads=[tmp_path / "a" / "text.txt", None, "s3://a/b"])
+    for out in ("a", "a/b/.."):
+        with pytest.raises(InputError, match=r"holds .*text\.txt, which is in use; name another directory"):
+            refuse_existing(tmp_path / out, overwrite=True, reads=[tmp_path / "a" / "text.txt"])
+    monkeypatch.chdir(tmp_path / "a")
+    for here in (".", "..", tmp_path):
+        with pytest.raises(InputError, match="which is in use"):
+            refuse_existing(here, overwrite=True)
+
+
 @pytest.mark.parametrize(
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
         hugging_face.SafetensorError("I/O error: No space left on device (os error 28)"),
+        hugging_face.SafetensorError("I/O error: File too large (os error 27)"),
     ],
 )
 def test_a_full_disk(

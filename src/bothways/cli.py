@@ -47,10 +47,11 @@ def tokenizer_train(
         overwrite: Replace the directory if it exists.
     """
     from bothways.data.documents import read_all
-    from bothways.storage import new_directory
+    from bothways.storage import new_directory, refuse_existing
     from bothways.tokenizer import Tokenizer
 
     require(inputs, "documents")
+    refuse_existing(out, overwrite, reads=inputs)
     with new_directory(out, overwrite) as directory:
         lines = (line for document in read_all(inputs, "tokenizer") for line in document)
         tokenizer = Tokenizer.train(lines, vocab_size, lowercase=not cased)

@@ -214,7 +214,7 @@ def finetune(
     from bothways.evaluation.metrics import evaluate  # scikit-learn takes a second to import
 
     config = config or FinetuningConfig()
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, reads=(train_file, dev_file))
     table = read_table(train_file, columns or Columns(), find_pair=True)
     outputs = learn_outputs(table)
     if dev_file is not None:

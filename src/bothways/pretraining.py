@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -275,15 +276,17 @@ def start_with_word_vectors(bert: Bert, vectors: np.ndarray, counts: np.ndarray)
 
 
 def new_encoder_with_word_vectors(
-    bert: Bert, corpus: Corpus, config: PretrainingConfig, run: Path, ranks: Ranks
+    bert: Bert, corpus: Corpus, config: PretrainingConfig, run: Path, settings: str, ranks: Ranks
 ) -> Bert:
-    """A new encoder, its token embeddings word vectors; made by the first rank and kept in `run` for a resumption."""
+    """A new encoder, its token embeddings word vectors; made by the first rank and kept in `run` for a resumption with
+    the same `settings`."""
     goal = run / "start"
-    if ranks.first and not goal.exists():
+    made_for = goal / "settings.json"
+    if ranks.first and not (made_for.is_file() and made_for.read_text("utf-8") == settings):
         documents, _ = split_documents(corpus, config)
         vectors = word2vec(corpus, documents, bert.config.encoder.hidden_size, scratch=run, seed=config.seed)
         start_with_word_vectors(bert, *vectors)
-        save_model(goal, bert, corpus.tokenizer)
+        save_model(goal, bert, corpus.tokenizer, extra_files={made_for.name: settings}, overwrite=True)
     ranks.wait()
     return load_model(goal)[0]
 
@@ -327,6 +330,8 @@ def fit(
     dtype = resolve(config.precision, device)
     read, aside = split_documents(corpus, config)
     held_out = HeldOut(corpus, config, aside) if len(aside) else None
+    if config.held_out and held_out is None and ranks.first and not quiet:
+        print(f"{corpus.directory}: no text is kept aside; there is too little of it.", file=sys.stderr)
     batches = PretrainingBatches(corpus, config, read, ranks)
     turns = {config.steps, *(phase.begin for phase in batches.phases)}
 
@@ -338,8 +343,10 @@ def fit(
         if due and held_out is not None:
             for name, judged in held_out.judge(bert, dtype, device).items():
                 log.held_out.setdefault(name, []).append((update, *judged))
-        if watch is not None and update % LOG_EVERY == 0:
-            watch.update(log)
+        if watch is not None:
+            watch.begin(update - 1)
+            if update % LOG_EVERY == 0:
+                watch.update(log)
 
     return train(
         bert,
@@ -375,7 +382,7 @@ def pretrain(
     """
     config = config or PretrainingConfig()
     out, ranks = Path(out), Ranks.join()
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, reads=(corpus,))
     unfinished = out.with_name(out.name + ".run")
     if unfinished.exists() and not resume and not overwrite:
         raise InputError(f"{unfinished} holds an unfinished run; add --resume to go on or --overwrite to start anew.")
@@ -397,14 +404,12 @@ def pretrain(
     if ranks.first and unfinished.exists() and not resume:
         shutil.rmtree(unfinished)
     ranks.wait()
+    settings = {"encoder": str(encoder or size), "corpus": opened.fingerprint, **deciding(config)}
+    ranks.require_same(json.dumps(settings), "settings")
     if config.word2vec:
-        bert = new_encoder_with_word_vectors(bert, opened, config, unfinished, ranks)
-    checkpoints = Checkpoints(
-        unfinished / "checkpoints",
-        {"encoder": str(encoder or size), "corpus": opened.fingerprint, **deciding(config)},
-        every_seconds=60 * config.checkpoint_minutes,
-    )
-    watch = Watch(unfinished, begun=checkpoints.newest) if ranks.first else None
+        bert = new_encoder_with_word_vectors(bert, opened, config, unfinished, json.dumps(settings), ranks)
+    checkpoints = Checkpoints(unfinished / "checkpoints", settings, every_seconds=60 * config.checkpoint_minutes)
+    watch = Watch(unfinished) if ranks.first else None
     known = positions if encoder is not None else 0
     log = fit(bert, opened, config, positions_read=known, checkpoints=checkpoints, watch=watch, ranks=ranks)
     if watch is None:
@@ -421,6 +426,8 @@ def pretrain(
     }
     files = {"metrics.json": json.dumps(metrics, indent=2) + "\n", **watch.close(log)}
     save_model(out, bert, opened.tokenizer, extra_files=files, overwrite=overwrite)
+    if (unfinished / "tensorboard").is_dir():
+        os.replace(unfinished / "tensorboard", out / "tensorboard")
     shutil.rmtree(unfinished, ignore_errors=True)
     return bert, opened.tokenizer, log
 

@@ -164,10 +164,18 @@ def new_directory(path: str | os.PathLike, overwrite: bool = False) -> Iterator[
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
-    """Raise InputError if `path` exists and may not be overwritten, or cannot be written; long work asks this first."""
-    if os.path.lexists(path) and not overwrite:
-        raise InputError(f"{path} exists already; name another directory or add --overwrite.")
+def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[str | os.PathLike | None] = ()) -> None:
+    """Raise InputError if `path` exists and may not be overwritten, or cannot be written; long work asks this first.
+
+    Nor may what is overwritten hold one of the files or directories in `reads`, or the directory one stands in.
+    """
+    if os.path.lexists(path):
+        if not overwrite:
+            raise InputError(f"{path} exists already; name another directory or add --overwrite.")
+        goal = Path(path).resolve()
+        for read in (os.getcwd(), *(read for read in reads if read is not None)):
+            if Path(read).exists() and goal in (Path(read).resolve(), *Path(read).resolve().parents):
+                raise InputError(f"{path} holds {read}, which is in use; name another directory.")
     parent = Path(path).absolute().parent
     while not os.path.lexists(parent):  # missing parents will be made
         parent = parent.parent
@@ -207,7 +215,8 @@ def clear_disk_errors(path: str | os.PathLike) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         message = str(error)
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in message:
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if getattr(error, "errno", None) in full or any(f"(os error {number})" in message for number in full):
             raise InputError(f"{path}: no space left on the device; free some or write elsewhere.") from error
         if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
             raise InputError(f"{path}: you may not write here; change the permissions or write elsewhere.") from error

@@ -129,6 +129,15 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(
     assert torch.equal(run(encoder_config, tmp_path), undisturbed)
 
 
+def test_damaged_ones_do_not_push_good_ones_out(encoder_config: EncoderConfig, tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        run(encoder_config, tmp_path, 3)
+    for later in ("update-00000800", "update-00000900"):
+        (tmp_path / later).mkdir()
+    run(encoder_config, tmp_path)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == [f"update-000000{n:02}" for n in (9, 10, 11)]
+
+
 def test_other_settings_and_no_good_one(encoder_config: EncoderConfig, tmp_path: Path) -> None:
     assert Every(tmp_path / "none", {}).latest() is None
     run(encoder_config, tmp_path)

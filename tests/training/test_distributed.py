@@ -31,6 +31,16 @@ except InputError as error:
     print(error)
 """
 """A rank whose corpus is its own."""
+APART = """
+import os, shutil, sys
+sys.argv = ["bothways", *sys.argv[2:]]
+from bothways.cli import main
+if os.environ["RANK"] == "1":
+    elsewhere = sys.argv[sys.argv.index("--out") + 1] + "-elsewhere"
+    sys.argv[sys.argv.index("--out") + 1] = elsewhere
+main()
+"""
+"""A rank whose run is in a directory of its own."""
 
 
 def free_port() -> int:
@@ -91,6 +101,27 @@ def test_a_worker_is_killed_and_the_run_goes_on(folder: Path, shard: str) -> Non
     _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
     np.testing.assert_allclose(losses(folder / out), losses(folder / "one"), rtol=2e-4)
+
+
+def test_ranks_that_see_different_checkpoints(folder: Path, tmp_path: Path) -> None:
+    """As on machines that do not share the directory of the run: only the first has what it wrote."""
+    stopping = command(1, folder, "apart", "--checkpoint-minutes", "0", "--resume")
+    process = subprocess.Popen(stopping, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((folder / "apart.run" / "checkpoints").glob("update-0*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 143
+    (tmp_path / "rank.py").write_text(APART)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
+    done = subprocess.run(
+        [*torchrun, str(free_port()), str(tmp_path / "rank.py"), str(folder), *stopping[3:]],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "Rank 1 has another newest checkpoint in " in done.stderr, done.stderr
+    assert not (folder / "apart").exists()
 
 
 def test_ranks_that_see_different_corpora(folder: Path, tokenizer: Tokenizer) -> None:

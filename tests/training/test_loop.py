@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from conftest import random_bert, random_encodings
 
 from bothways.batch import PackedBatch, TrainingBatch
+from bothways.errors import InputError
 from bothways.model.bert import Bert
 from bothways.model.config import UNLABELLED, EncoderConfig, OutputConfig
+from bothways.training.checkpoint import Checkpoints
 from bothways.training.loop import TrainingConfig, backward, train
 from bothways.training.optimization import OptimizerName, optimizers_for, schedule
 from bothways.training.precision import fast_in_bf16, resolve
@@ -122,6 +125,23 @@ def test_gradients_kept_in_place_change_nothing(encoder_config: EncoderConfig) -
         optimizer.step()
         optimizer.zero_grad()
     torch.testing.assert_close(weights(bert), weights(plain), atol=1e-6, rtol=1e-5)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(encoder_config: EncoderConfig, tmp_path: Path) -> None:
+    """A checkpoint of it would push out the last good ones."""
+    bert = random_bert(encoder_config, *OUTPUTS)
+    checkpoints = Checkpoints(tmp_path, {}, every_seconds=0)
+    with pytest.raises(InputError, match=r"The loss of 'a' is no longer a number after \d+ updates; .*--learning-rate"):
+        train(
+            bert,
+            Random(encoder_config, 40),
+            settings(learning_rate=1e30),
+            device=CPU,
+            checkpoints=checkpoints,
+            quiet=True,
+        )
+    kept = checkpoints.latest()
+    assert kept is None or all(torch.isfinite(loss) for loss in kept.recent.values())
 
 
 def test_schedule() -> None:

@@ -288,6 +288,7 @@ def build_from_files(
 ) -> Corpus:
     """`build_corpus` from files, with progress in bytes. `processes`: 0 is one for each core, or one if there is little
     to do."""
+    refuse_existing(out, overwrite, reads=inputs)
     meter = Meter(inputs)
     documents = chain.from_iterable(read_documents(path, meter=meter) for path in inputs)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

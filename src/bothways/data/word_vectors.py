@@ -16,6 +16,7 @@ import numpy as np
 from bothways.data.corpus import Corpus
 from bothways.errors import InputError
 from bothways.progress import Progress
+from bothways.storage import clear_disk_errors
 
 MOST_TOKENS = 100_000_000
 """Tokens read in an epoch; of a larger corpus every second, third, … document is read."""
@@ -46,9 +47,11 @@ def word2vec(
             progress.update(self.done)
 
     scratch.mkdir(parents=True, exist_ok=True)
+    for left_over in scratch.glob("*.tokens"):  # of a run that was killed here
+        left_over.unlink()
     handle, name = tempfile.mkstemp(suffix=".tokens", dir=scratch)
     try:
-        with os.fdopen(handle, "w") as stream:
+        with clear_disk_errors(scratch), os.fdopen(handle, "w") as stream:
             for line in lines(corpus, documents):
                 stream.write(" ".join(map(str, line.tolist())) + "\n")
         with Progress("word vectors", EPOCHS, quiet=quiet) as progress:

@@ -57,6 +57,8 @@ class State:
     """`weights.NAME`, `MOMENT.NAME` for each of the `MOMENTS` of its optimizer, and `recent.OUTPUT`."""
     measured: Mapping[str, Any]
     """What the training log held."""
+    sha256: str
+    """The digest of its tensors."""
 
     def restore(self, bert: Bert, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Put weights and moments back where they were."""
@@ -87,6 +89,7 @@ class Checkpoints:
         self.directory, self.every_seconds, self.keep = directory, every_seconds, keep
         self.settings = json.loads(json.dumps(settings))
         self._saved_at = time.monotonic()
+        self._damaged: set[Path] = set()
         for left_over in directory.glob(".update-*"):  # of a run that was killed while it wrote
             shutil.rmtree(left_over, ignore_errors=True)
 
@@ -98,12 +101,6 @@ class Checkpoints:
     def paths(self) -> list[Path]:
         """The directories of all checkpoints, oldest first."""
         return sorted(p for p in self.directory.glob("update-*") if re.fullmatch(r"update-\d+", p.name))
-
-    @property
-    def newest(self) -> int:
-        """Updates done at the newest checkpoint; 0: there is none."""
-        paths = self.paths()
-        return int(paths[-1].name.removeprefix("update-")) if paths else 0
 
     def save(
         self,
@@ -141,8 +138,11 @@ class Checkpoints:
                 "measured": measured,
             }
             (scratch / "state.json").write_text(json.dumps(content), "utf-8")
-        for old in self.paths()[: -self.keep]:
+        self._damaged.discard(goal)
+        whole_ones = [path for path in self.paths() if path not in self._damaged]
+        for old in (*self._damaged, *whole_ones[: -self.keep]):
             shutil.rmtree(old, ignore_errors=True)
+        self._damaged.clear()
         return goal
 
     def latest(self) -> State | None:
@@ -158,6 +158,7 @@ class Checkpoints:
                 if isinstance(error, InputError):
                     raise
                 print(f"{path}: this checkpoint is damaged ({error}) and passed over.", file=sys.stderr)
+                self._damaged.add(path)
         if paths:
             raise InputError(f"{self.directory}: every checkpoint is damaged; start anew with --overwrite.")
         return None
@@ -173,7 +174,7 @@ class Checkpoints:
                     f"{path}: this run was started with {name} {then!r}, not {now!r}; go on with the same settings "
                     f"or start anew with --overwrite."
                 )
-        return State(content["update"], load_file(path / "state.safetensors"), content["measured"])
+        return State(content["update"], load_file(path / "state.safetensors"), content["measured"], content["sha256"])
 
 
 def owners(optimizers: Sequence[torch.optim.Optimizer]) -> dict[Tensor, torch.optim.Optimizer]:

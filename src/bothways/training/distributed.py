@@ -90,7 +90,7 @@ class Ranks:
             for parameter, goal in zip(sharded.parameters(), into.parameters(), strict=True):
                 goal.copy_(whole(parameter.detach()))
 
-    def require_same(self, value: str, what: str) -> None:
+    def require_same(self, value: str, what: str, mend: str = "give every rank the same") -> None:
         """Raise InputError unless `value` is the same on every rank."""
         if self.world == 1:
             return
@@ -98,7 +98,7 @@ class Ranks:
         torch.distributed.all_gather_object(values, value)
         for rank, other in enumerate(values):
             if other != values[0]:
-                raise InputError(f"Rank {rank} has another {what} than rank 0; give every rank the same.")
+                raise InputError(f"Rank {rank} has another {what} than rank 0; {mend}.")
 
     def wait(self) -> None:
         """Until every rank has come here."""

@@ -146,10 +146,17 @@ def train(
     )
     log, total = TrainingLog(), len(batches)
     recent = RecentLosses(device)
-    if checkpoints is not None and (state := checkpoints.latest()) is not None:
-        state.restore(bert, optimizers)
-        log = TrainingLog.of(state.measured)
-        recent.restore(state.recent, state.measured["recent_counts"])
+    if checkpoints is not None:
+        state = checkpoints.latest()
+        ranks.require_same(
+            "none" if state is None else f"{state.update} {state.sha256}",
+            f"newest checkpoint in {checkpoints.directory}",
+            "share the directory, or copy it to every machine",
+        )
+        if state is not None:
+            state.restore(bert, optimizers)
+            log = TrainingLog.of(state.measured)
+            recent.restore(state.recent, state.measured["recent_counts"])
         del state
     log.peak = peak
     begun, seconds_before = log.updates, log.seconds
@@ -157,6 +164,7 @@ def train(
 
     def save() -> Path:
         assert checkpoints is not None
+        recent.require_finite(log.updates)
         measured = {**asdict(log), "recent_counts": recent.counts}
         return checkpoints.save(log.updates, bert, optimizers, recent.sums, measured, write=ranks.first)
 
@@ -180,6 +188,7 @@ def train(
             log.operations += float(done[1]) / ranks.world  # `peak` is that of one rank's hardware
             log.seconds = seconds_before + time.perf_counter() - started
             if log.updates % log_every == 0 or log.updates == total:
+                recent.require_finite(log.updates)
                 for output, loss in recent.means().items():
                     log.losses.setdefault(output, []).append((log.updates, loss))
             last = {f"{output}_loss": entries[-1][1] for output, entries in log.losses.items()}
@@ -271,6 +280,15 @@ class RecentLosses:
         for name, (loss, count) in losses.items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=self._device)) + loss
             self.counts[name] = self.counts.get(name, 0) + count
+
+    def require_finite(self, update: int) -> None:
+        """Raise InputError if a loss is no longer a number: what comes after that is lost."""
+        for name, loss in self.sums.items():
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"The loss of {name!r} is no longer a number after {update:,} updates; train with a smaller "
+                    f"--learning-rate."
+                )
 
     def means(self) -> dict[str, float]:
         """The means, by output; counting starts anew."""

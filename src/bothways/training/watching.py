@@ -6,11 +6,13 @@ Both come from the extra `watch`; without it a run is told so once and goes on.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bothways.errors import InputError
 from bothways.storage import write_whole
 
 if TYPE_CHECKING:
@@ -20,10 +22,9 @@ if TYPE_CHECKING:
 class Watch:
     """Writes what a `TrainingLog` has measured to a directory: `tensorboard/` and `curves.svg`."""
 
-    def __init__(self, directory: Path, begun: int = 0) -> None:
-        """`begun`: updates done before; what TensorBoard shows beyond them is of a run that was killed."""
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._told = self._drawn = self._begun = begun
+        self._told = self._drawn = self._begun = -1
         self._able = all(find_spec(package) for package in ("matplotlib", "tensorboard"))
         if not self._able:
             print("No curves are drawn; pip install 'bothways[watch]' brings them and TensorBoard.", file=sys.stderr)
@@ -36,10 +37,23 @@ class Watch:
         self.directory.mkdir(parents=True, exist_ok=True)
         return SummaryWriter(str(self.directory / "tensorboard"), purge_step=self._begun + 1)
 
+    def begin(self, update: int) -> None:
+        """`update`: updates done before; what TensorBoard shows beyond them is of a run that was killed. Only the first
+        call counts."""
+        if self._begun < 0:
+            self._told = self._drawn = self._begun = update
+
     def update(self, log: TrainingLog) -> None:
-        """Tell TensorBoard what is new in the log."""
+        """Tell TensorBoard what is new in the log. A full disk is told once, and ends the watching but not the run."""
         if not self._able:
             return
+        try:
+            self._tell(log)
+        except (OSError, InputError) as error:
+            self._able = False
+            print(f"{self.directory}: no more curves are drawn ({error}).", file=sys.stderr)
+
+    def _tell(self, log: TrainingLog) -> None:
         for name, losses in log.losses.items():
             for update, loss in reversed(losses):
                 if update <= self._told:
@@ -64,7 +78,8 @@ class Watch:
         if not self._able:
             return {}
         self.update(log)
-        self._writer.close()
+        with suppress(OSError):  # that of a full disk has been told
+            self._writer.close()
         return {"curves.svg": curves(log)}
 
 
