@@ -93,10 +93,10 @@ def test_half_next_half_random_and_never_the_wrong_document(alphabet: Corpus, le
         first = set(letters.decode(ids[segments == 0]).replace(" ", ""))
         second = set(letters.decode(ids[segments == 1]).replace(" ", ""))
         assert len(first) == 1
-        assert len(second) <= 1
+        assert len(second) == 1
         (label,) = pair.labels.tolist()
         if label == NEXT:
-            assert not second or first == second
+            assert first == second
         else:
             assert first != second
         labels.append(label)
@@ -104,6 +104,27 @@ def test_half_next_half_random_and_never_the_wrong_document(alphabet: Corpus, le
     assert abs(np.mean(labels) - 0.5) < 4 * np.sqrt(0.25 / count)
     assert set(labels) == {NEXT, RANDOM}
     assert np.mean(np.array(lengths) > 24) > 0.7  # pairs fill the length
+
+
+@pytest.mark.parametrize("sentences", [8, 400])
+@pytest.mark.parametrize("length", [32, 128])
+def test_length_does_not_tell_what_follows(letters: Tokenizer, tmp_path: Path, length: int, sentences: int) -> None:
+    """Neither in long documents nor in short ones; guessed by length alone it is right half of the time."""
+    random = np.random.default_rng(0)
+    documents = [
+        [" ".join([letter] * random.integers(1, 25)) for _ in range(random.integers(sentences // 2, 2 * sentences))]
+        for letter in LETTERS * (400 // sentences)
+    ]
+    pairs = SentencePairs(build_corpus(documents, letters, tmp_path / "corpus"), sequence_length=length)
+    found = pairs.at(np.arange(pairs.in_epoch * 8))
+    lengths, labels = found.lengths, found.labels
+    assert abs(labels.mean() - 0.5) < 0.03
+    counts = np.array([np.bincount(lengths[labels == label], minlength=length + 1) for label in (NEXT, RANDOM)])
+    counts = counts.reshape(2, -1)[:, : length + 1]
+    assert counts.max(axis=0).sum() / counts.sum() < 0.565
+    shorter = lengths < 0.9 * length
+    assert 0.02 < shorter.mean() < (0.9 if sentences == 8 else 0.2)
+    assert 0.4 < labels[shorter].mean() < 0.6
 
 
 def test_pairs_are_a_function_of_seed_and_position(alphabet: Corpus) -> None:

@@ -1,7 +1,8 @@
 """Next-sentence pairs (arXiv 1810.04805, section 3.1, task 2 and appendix A.2).
 
 A document is cut into stretches of whole sentences, each as long as a sequence. A stretch gives one pair: its start is
-the first text; the second is, half of the time, the rest of the stretch and otherwise a piece of another document.
+the first text; the second is, half of the time, the rest of the stretch and otherwise a piece of another document, as
+long as that rest, so that length does not give the answer away.
 Everything is a pure function of (seed, epoch, position), so nothing is stored, every epoch differs and a run can be
 taken up anywhere. Many pairs are made at once, in numpy: one by one they would cost a fifth of the training itself.
 """
@@ -52,7 +53,7 @@ class SentencePairs:
         seed: int = 0,
         documents: np.ndarray | None = None,
     ) -> None:
-        """`short_share`: share of stretches cut shorter at random, so that short inputs are no surprise later.
+        """`short_share`: share of stretches that aim at a random shorter length, so that short inputs are no surprise.
         `random_share`: share of pairs whose second text is from another document; 0: never, for a model without
         next-sentence prediction. `documents`: those to read, in rising order; None: all."""
         assert sequence_length > SPECIALS + 1, "no room for two texts"
@@ -86,8 +87,11 @@ class SentencePairs:
         chance = uniform(self.seed, epochs, within, draws=7)
         first_start, first_end = self._token_of[starts], self._middle(starts, ends, chance[0])
         labels = np.where(chance[1] < self.random_share, RANDOM, NEXT)
-        room = self.room - np.minimum(first_end - first_start, self.room - 1)
-        other_start, other_end = self._elsewhere(starts, room, chance[2], chance[3])
+        if self.random_share:  # a single token leaves none to follow it
+            labels[first_end == self._token_of[ends]] = RANDOM
+        lacking = self._targets(epochs, starts) - (first_end - first_start)
+        rest = self._token_of[ends] - first_end
+        other_start, other_end = self._elsewhere(starts, lacking, rest, chance[2], chance[3])
         second_start = np.where(labels == RANDOM, other_start, first_end)
         second_end = np.where(labels == RANDOM, other_end, self._token_of[ends])
         keep_first, keep_second = fit(first_end - first_start, second_end - second_start, self.room)
@@ -103,8 +107,7 @@ class SentencePairs:
             return self._cached
         documents, token_of = self.corpus.document_starts, self._token_of
         sentences = np.arange(len(token_of) - 1)
-        short, length = uniform(self.seed, np.full(len(sentences), epoch), sentences, draws=2, stream=1)
-        target = np.where(short < self.short_share, 2 + (length * (self.room - 1)).astype(np.int64), self.room)
+        target = self._targets(np.full(len(sentences), epoch), sentences)
         # The sentence after the stretch that would start at each sentence: where the target is reached, or the document
         # ends. From the start of every document this chain is followed, all documents abreast.
         after = np.searchsorted(token_of, token_of[:-1] + target, side="left")
@@ -121,6 +124,11 @@ class SentencePairs:
         self._epoch, self._cached = epoch, (firsts, after[firsts], order)
         return self._cached
 
+    def _targets(self, epochs: np.ndarray, sentences: np.ndarray) -> np.ndarray:
+        """The tokens that a stretch aims at which starts, in an epoch, at a sentence: (n,), (n,) → (n,) int64."""
+        short, length = uniform(self.seed, epochs, sentences, draws=2, stream=1)
+        return np.where(short < self.short_share, 2 + (length * (self.room - 1)).astype(np.int64), self.room)
+
     def _middle(self, starts: np.ndarray, ends: np.ndarray, chance: np.ndarray) -> np.ndarray:
         """The token at which each stretch is cut in two: between two sentences; a lone sentence is cut within."""
         lone = ends - starts == 1
@@ -130,16 +138,24 @@ class SentencePairs:
         return np.where(lone, token, self._token_of[np.minimum(sentence, ends)])
 
     def _elsewhere(
-        self, starts: np.ndarray, lengths: np.ndarray, which: np.ndarray, where: np.ndarray
+        self, starts: np.ndarray, lacking: np.ndarray, rest: np.ndarray, which: np.ndarray, where: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """About `lengths` tokens from a random place in a document other than that of each sentence in `starts`."""
+        """Sentences from a random place in a document other than that of each sentence in `starts`: as the true rest
+        does, they have the tokens that are `lacking` at least, or about as many as the `rest` if the document ends
+        before. All (pairs,) int64; the last two in [0, 1).
+        """
         documents, token_of = self.corpus.document_starts, self._token_of
         own = np.searchsorted(self.documents, np.searchsorted(documents, starts, side="right") - 1)
         other = (which * (len(self.documents) - 1)).astype(np.int64)
         other = self.documents[np.minimum(other + (other >= own), len(self.documents) - 1)]
         first, end = documents[other], documents[other + 1]
         at = first + (where * (end - first)).astype(np.int64)
-        last = np.minimum(np.searchsorted(token_of, token_of[at] + lengths, side="left"), end)
+        wanted = np.maximum(np.minimum(lacking, rest), 1)
+        # Not so near the end of its document that it would be shorter.
+        at = np.maximum(np.minimum(at, np.searchsorted(token_of, token_of[end] - wanted, side="right") - 1), first)
+        last = np.minimum(np.searchsorted(token_of, token_of[at] + wanted, side="left"), end)
+        over, under = token_of[last] - token_of[at] - wanted, wanted - (token_of[last - 1] - token_of[at])
+        last -= (rest < lacking) & (under < over) & (last > at + 1)
         return token_of[at], token_of[last]
 
     def _laid_out(
