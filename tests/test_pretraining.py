@@ -19,7 +19,7 @@ from bothways.data.corpus import Corpus
 from bothways.data.preparation import build_corpus
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model, save_model
-from bothways.model.config import preset
+from bothways.model.config import UNLABELLED, preset
 from bothways.pretraining import (
     HeldOut,
     PretrainingBatches,
@@ -29,6 +29,7 @@ from bothways.pretraining import (
     split_documents,
 )
 from bothways.tokenizer import Tokenizer
+from bothways.training.distributed import Ranks
 
 CONFIG = PretrainingConfig(
     steps=60,
@@ -182,6 +183,20 @@ def test_an_update_is_the_same_however_it_is_cut(corpus: Corpus) -> None:
     assert (len(whole), len(parts)) == (1, 4)
     assert texts(whole) == texts(parts)
     assert sum(len(p.targets["mlm"]) for p in parts) == len(whole[0].targets["mlm"])
+
+
+def test_every_rank_has_something_to_compute(corpus: Corpus) -> None:
+    """Three pairs for two ranks, one at a time: the second time one rank has none, but one that counts for nothing."""
+    config = replace(CONFIG, batch_tokens=96, micro_batch_tokens=32)
+    ranks = [PretrainingBatches(corpus, config, ranks=Ranks(rank, 2)).update(5) for rank in (0, 1)]
+    assert [len(batches) for batches in ranks] == [2, 2]
+    idle = ranks[1][1]
+    assert (idle.targets["mlm"] == UNLABELLED).all()
+    assert idle.targets["nsp"].tolist() == [UNLABELLED]
+    whole = PretrainingBatches(corpus, config).update(5)
+    for name in ("mlm", "nsp"):
+        labelled = [int((b.targets[name] != UNLABELLED).sum()) for batches in (*ranks, whole) for b in batches]
+        assert sum(labelled[:4]) == sum(labelled[4:])
 
 
 def test_judging_changes_nothing(corpus: Corpus) -> None:

@@ -87,6 +87,9 @@ def corpus_build(
     from bothways.tokenizer import Tokenizer
 
     require(inputs, "documents")
+    if resume and not overwrite and (out / "corpus.json").exists():
+        say(f"{out} is finished; there is nothing to resume.")
+        return
     corpus = build_from_files(
         inputs,
         Tokenizer.load(locate(tokenizer)),

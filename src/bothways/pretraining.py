@@ -24,7 +24,7 @@ from bothways.encoders import locate
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model, save_model
 from bothways.model.bert import Bert
-from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, BertConfig, EncoderConfig, preset
+from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, UNLABELLED, BertConfig, EncoderConfig, preset
 from bothways.storage import refuse_existing
 from bothways.tokenizer import Tokenizer
 from bothways.training.checkpoint import Checkpoints
@@ -186,7 +186,15 @@ class PretrainingBatches:
         return [self.batch(phase.pairs, part) for part in np.array_split(own, parts)]
 
     def batch(self, of: SentencePairs, positions: np.ndarray) -> TrainingBatch:
-        """The pairs at some positions, packed by length and masked."""
+        """The pairs at some positions, packed by length and masked.
+
+        Of no positions it is a pair that counts for nothing, since every rank has to have something to compute.
+        """
+        if not len(positions):
+            batch = self.batch(of, np.zeros(1, np.int64))
+            return TrainingBatch(
+                batch.inputs, {name: torch.full_like(t, UNLABELLED) for name, t in batch.targets.items()}
+            )
         pairs = of.at(positions)
         # Chance belongs to each token of each pair, so that it does not matter which pairs share a batch.
         chance = uniform(of.seed, *places(pairs), draws=3, stream=2)
@@ -386,7 +394,8 @@ def pretrain(
     unfinished = out.with_name(out.name + ".run")
     if unfinished.exists() and not resume and not overwrite:
         raise InputError(f"{unfinished} holds an unfinished run; add --resume to go on or --overwrite to start anew.")
-    opened = Corpus.open(corpus)
+    going_on = resume and unfinished.exists()  # what was verified when the run began is not read again
+    opened = Corpus.open(corpus, verify=ranks.first and not going_on)
     if encoder is None:
         shape = preset(size, opened.tokenizer.vocab_size)
         bert = new_encoder(shape, next_sentence=config.next_sentence, seed=config.seed)

@@ -7,6 +7,7 @@ Writing makes a whole directory under a temporary name beside its goal, flushes 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import lzma
 import os
@@ -28,6 +29,8 @@ from safetensors import SafetensorError
 
 from bothways.errors import InputError
 
+LONGEST_NAME = 200
+"""Bytes of the name of a directory to write; file systems allow 255, and what is unfinished has a longer name."""
 BROKEN_COMPRESSION = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 
 
@@ -62,15 +65,24 @@ def size_of(path: str | os.PathLike) -> int:
         return 0
 
 
+def beginning_of(path: str | os.PathLike) -> str:
+    """A digest of the first megabyte of a file as it lies on its disk; empty for a pipe, which can be read but once."""
+    if not size_of(path):
+        return ""
+    with open_input(path, raw=True) as stream:
+        return hashlib.sha256(stream.read(1 << 20)).hexdigest()[:16]
+
+
 @contextmanager
-def open_input(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes, decompressed; whatever is wrong with it becomes one sentence that names it."""
+def open_input(path: str | os.PathLike, meter: Meter | None = None, *, raw: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes, decompressed unless they are wanted `raw`; whatever is wrong with it becomes one
+    sentence that names it."""
     path = os.fspath(path)
     try:
-        with fsspec.open(path, "rb") as raw:
+        with fsspec.open(path, "rb") as opened:
             if meter is not None:
-                meter.watch(raw)
-            with decompressed(raw, path) as stream:
+                meter.watch(opened)
+            with nullcontext(opened) if raw else decompressed(opened, path) as stream:
                 yield stream
                 if meter is not None:  # before the decompressor closes what it read from
                     meter.leave()
@@ -169,6 +181,8 @@ def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[st
 
     Nor may what is overwritten hold one of the files or directories in `reads`, or the directory one stands in.
     """
+    if len(os.fsencode(Path(path).name)) > LONGEST_NAME:
+        raise InputError(f"{path}: this name is too long; choose a shorter one.")
     if os.path.lexists(path):
         if not overwrite:
             raise InputError(f"{path} exists already; name another directory or add --overwrite.")

@@ -69,6 +69,7 @@ class Tokenizer:
         backend.no_padding()
         self._backend = backend
         vocabulary = backend.get_vocab()
+        self._vocab_size = max(vocabulary.values()) + 1  # published files may have an entry twice
         self.first_id, self.separator_id, self.mask_id = (vocabulary[token] for token in (FIRST, SEPARATOR, MASK))
 
     @classmethod
@@ -78,6 +79,8 @@ class Tokenizer:
         At most as many characters as half of its entries are kept, the commonest (Chinese needs thousands of them; a
         letter takes two entries, as it is and with ##); pieces of words fill the rest.
         """
+        if vocab_size > 1 << 30:
+            raise InputError(f"A vocabulary of {vocab_size} entries is too large; ask for some ten thousand.")
         if vocab_size < 64:
             raise InputError(
                 f"A vocabulary of {vocab_size} entries is too small; ask for 64 at least, better thousands."
@@ -160,7 +163,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Entries of the vocabulary, special tokens included."""
-        return self._backend.get_vocab_size()
+        return self._vocab_size
 
     @property
     def lowercase(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bothways.data.preparation as preparation
-from bothways.data.corpus import Corpus
+from bothways.data.corpus import FORMAT, Corpus
 from bothways.data.documents import read_documents, split_sentences
 from bothways.data.preparation import build_corpus
 from bothways.data.sentence_pairs import NEXT, RANDOM, SentencePairs, fit
@@ -190,7 +190,12 @@ def test_mistakes(tmp_path: Path, alphabet: Corpus, letters: Tokenizer) -> None:
     shard.write_bytes(content[:-2])
     with pytest.raises(InputError, match=r"00000\.tokens: this part of the corpus is missing or cut short"):
         Corpus.open(lonely.directory)
+    Corpus.open(alphabet.directory, verify=False)
     description = json.loads((alphabet.directory / "corpus.json").read_text())
+    for damage in ("{", "[]", json.dumps({"format": FORMAT}), json.dumps(description | {"shards": []})):
+        (alphabet.directory / "corpus.json").write_text(damage)
+        with pytest.raises(InputError, match=r"build (the corpus|it) again"):
+            Corpus.open(alphabet.directory)
     (alphabet.directory / "corpus.json").write_text(json.dumps(description | {"format": 1}))
     with pytest.raises(InputError, match="another format"):
         Corpus.open(alphabet.directory)

@@ -42,6 +42,15 @@ def test_words_are_forgotten_in_time(tokenizer: Tokenizer, monkeypatch: pytest.M
         assert len(remembered._places) <= 5 + len({word for text in texts for word in text.split(" ")})
 
 
+def test_long_words_are_forgotten_sooner(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody writes spaces, a sentence is a word and every one is new."""
+    monkeypatch.setattr(Remembered, "MOST_CHARACTERS", 1000)
+    remembered = Remembered(tokenizer)
+    for seed in range(20):
+        check(remembered, tokenizer, ["".join(films(10, seed=seed)[0])])
+        assert sum(map(len, remembered._places)) <= 1000 + 2000
+
+
 def test_a_tokenizer_that_looks_across_spaces_is_asked_for_whole_texts(tokenizer: Tokenizer) -> None:
     backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
     backend.add_tokens(["new york"])

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -84,6 +89,77 @@ def test_killed_and_resumed(small: None, fixed: Tokenizer, tmp_path: Path, dupli
     build("killed", repeated, resume=True)
     assert content(tmp_path / "killed") == content(tmp_path / "alone")
     assert read_description(tmp_path / "alone")["dropped"] == (0 if duplicates == "keep" else 60)
+
+
+def test_killed_at_the_very_end(
+    small: None, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When everything is written and only the name is lacking, nothing is read again."""
+
+    def unread() -> Iterator[list[str]]:
+        yield from documents()
+        raise AssertionError("read again")
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    build_corpus(documents(), tokenizer, tmp_path / "alone")
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "replace_directory", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_corpus(documents(), tokenizer, tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "Cutter", None)  # so there is nothing to cut with
+        build_corpus(itertools.islice(unread(), 120), tokenizer, tmp_path / "killed", resume=True, processes=2)
+    assert content(tmp_path / "killed") == content(tmp_path / "alone")
+
+
+def test_an_input_that_has_changed(small: None, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """The same bytes in another order."""
+    text = "\n\n".join("\n".join(document) for document in documents())
+    (tmp_path / "a.txt").write_text(text)
+
+    def build() -> Corpus:
+        return build_from_files([str(tmp_path / "a.txt")], tokenizer, tmp_path / "out", resume=True, quiet=True)
+
+    build()
+    (tmp_path / "out").rename(tmp_path / "out.run")
+    settings = [f"{tmp_path / 'a.txt'} {len(text.encode())} {preparation.beginning_of(tmp_path / 'a.txt')}"]
+    described = {"tokenizer": tokenizer.fingerprint, "duplicates": "keep", "words": "spaces", "inputs": settings}
+    (tmp_path / "out.run" / "journal.json").write_text(json.dumps({"settings": described, "read": 0, "shards": []}))
+    (tmp_path / "a.txt").write_text("\n\n".join(reversed(text.split("\n\n"))))
+    with pytest.raises(InputError, match="begun with other inputs"):
+        build()
+    (tmp_path / "out.run" / "journal.json").write_text('{"settings": ')
+    with pytest.raises(InputError, match=r"journal\.json, .* is damaged"):
+        build()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_processes_end_with_their_parent(tmp_path: Path, encoder_directory: Path) -> None:
+    """Killed, it cannot tell them."""
+    text = "\n\n".join(" ".join(films(30, seed=seed)[0]) for seed in range(20_000))
+    (tmp_path / "a.txt").write_text(text)
+    words = ["corpus", "build", "a.txt", "--tokenizer", str(encoder_directory), "--out", "out", "--processes", "2"]
+    parent = subprocess.Popen([sys.executable, "-m", "bothways.cli", *words], cwd=tmp_path)
+
+    def workers() -> set[str]:
+        return {
+            path.parent.name
+            for path in Path("/proc").glob("[0-9]*/cwd")
+            if path.parent.name != str(parent.pid) and os.path.realpath(path) == str(tmp_path.resolve())
+        }
+
+    def wait_for(count: int, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while len(workers()) != count and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(workers()) == count
+
+    wait_for(2, 60)
+    parent.kill()
+    parent.wait()
+    wait_for(0, 20)
 
 
 def test_duplicates(tokenizer: Tokenizer, tmp_path: Path) -> None:

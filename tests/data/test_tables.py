@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from bothways.data import tables
 from bothways.data.tables import Columns, LabelColumn, learn_outputs, read_table, split_off, targets_of
 from bothways.errors import InputError
 from bothways.model.config import UNLABELLED
@@ -129,6 +130,8 @@ MISTAKES = {
     "too few cells": ("a.csv", b'text,label\n"a\nb",x\nlonely\n', ["line 4", "1 cells", "has 2"]),
     "open quote": ("a.csv", b'text,label\n"a,x\nb,y\n', ["line 2", "quotes"]),
     "not JSON": ("a.jsonl", b'{"text": "a", "label": "x"}\n{text}\n', ["line 2", "not JSON"]),
+    "a number of 5,000 digits": ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}\n", ["line 1", "not JSON"]),
+    "lists in lists": ("a.jsonl", b'{"text": ' + b"[" * 100_000 + b"}\n", ["line 1", "not JSON"]),
     "no object": ("a.jsonl", b"[1, 2]\n", ["line 1", "object"]),
     "not Parquet": ("a.parquet", b"nothing of the sort", ["Parquet"]),
     "empty file": ("a.csv", b"", ["empty"]),
@@ -151,6 +154,13 @@ def test_mistakes(tmp_path: Path, mistake: str) -> None:
     assert "\n" not in sentence
     for part in said:
         assert part in sentence, sentence
+
+
+def test_a_row_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "LONGEST_ROW", 1000)
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "' + "a" * 2000 + '"}\n')
+    with pytest.raises(InputError, match=r"line 2: this is not JSON \(a row of more than 0 MB is not read whole\)"):
+        read_table(tmp_path / "a.jsonl", Columns())
 
 
 def test_mistakes_in_targets(tmp_path: Path) -> None:

@@ -114,7 +114,11 @@ def test_pretraining_refuses(shell: Shell, encoder_directory: Path, tmp_path: Pa
     build = ("corpus", "build", "--out", "corpus", "--tokenizer", encoder_directory)
     assert "there is no text" in shell.refuses(*build, "empty.txt")
     assert "no corpus.json" in shell.refuses("pretrain", "--corpus", tmp_path, "--out", "out")
+    assert "--processes is -1" in shell.refuses(*build, "file.txt", "--processes", "-1")
+    long = ("corpus", "build", "--out", "x" * 300, "--tokenizer", encoder_directory)
+    assert "this name is too long" in shell.refuses(*long, "file.txt")
     shell(*build, "file.txt")
+    assert "corpus is finished; there is nothing to resume." in shell(*build, "file.txt", "--resume")[1]
     assert "no preset 'huge'" in shell.refuses("pretrain", "--corpus", "corpus", "--preset", "huge", "--out", "out")
     assert not (tmp_path / "out").exists()
 

@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ class Corpus:
     tokenizer: Tokenizer
 
     @classmethod
-    def open(cls, path: str | os.PathLike) -> Corpus:
-        """Open what `preparation.build_corpus` has written; every shard is read once, to check its digest.
+    def open(cls, path: str | os.PathLike, *, verify: bool = True) -> Corpus:
+        """Open what `preparation.build_corpus` has written; to `verify` it, every shard is read and its digest checked.
 
         Raises InputError if a part is missing or damaged.
         """
@@ -71,7 +72,7 @@ class Corpus:
                 if not file.is_file() or file.stat().st_size != shard["bytes"][name]:
                     raise InputError(f"{file}: this part of the corpus is missing or cut short; build it again.")
                 shards[name].append(np.memmap(file, kind, mode="r"))
-            if digest([shards[name][-1] for name in ARRAYS]) != shard["sha256"]:
+            if verify and digest([shards[name][-1] for name in ARRAYS]) != shard["sha256"]:
                 raise InputError(f"{path}: shard {index:05} is damaged (its digest does not match); build it again.")
         return cls(
             directory,
@@ -103,14 +104,18 @@ class Corpus:
         (n,) int64 → (n,) int64, (n,) bool
         """
         taken, continues = np.empty(len(places), np.int64), np.empty(len(places), bool)
-        start = 0
-        for tokens, bits in zip(self.tokens, self.continues, strict=True):
-            here = (places >= start) & (places < start + len(tokens))
-            at = places[here] - start
-            taken[here] = tokens[at]
-            continues[here] = (bits[at >> 3] >> (at & 7).astype(np.uint8)) & 1
-            start += len(tokens)
+        shards = np.searchsorted(self._shard_starts, places, side="right") - 1
+        for shard in np.unique(shards):
+            here = shards == shard
+            at = places[here] - self._shard_starts[shard]
+            taken[here] = self.tokens[shard][at]
+            continues[here] = (self.continues[shard][at >> 3] >> (at & 7).astype(np.uint8)) & 1
         return taken, continues
+
+    @cached_property
+    def _shard_starts(self) -> np.ndarray:
+        """(shards,) int64: the token, counted over all shards, with which each begins."""
+        return np.cumsum([0, *(len(tokens) for tokens in self.tokens[:-1])])
 
 
 def starts_of(lengths: list[np.ndarray]) -> np.ndarray:
@@ -132,8 +137,12 @@ def read_description(directory: Path) -> Mapping[str, Any]:
         description = json.loads((directory / "corpus.json").read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{directory}: there is no corpus.json; build one with `bothways corpus build`.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except PermissionError:
+        raise InputError(f"{directory}: you may not read corpus.json; change its permissions.") from None
+    except ValueError as error:
         raise InputError(f"{directory}: corpus.json is not JSON ({error}); build the corpus again.") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise InputError(f"{directory}: this corpus is of another format than {FORMAT}; build it again.")
+    if not description.get("shards") or "tokenizer" not in description:
+        raise InputError(f"{directory}: corpus.json is damaged; build the corpus again.")
     return description

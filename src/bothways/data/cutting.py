@@ -30,8 +30,8 @@ class Remembered:
     (docs/decisions.md).
     """
 
-    MOST = 1 << 19
-    """Words remembered; more are forgotten all at once."""
+    MOST, MOST_CHARACTERS = 1 << 19, 1 << 22
+    """Words remembered, and characters of them; more are forgotten all at once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -40,6 +40,7 @@ class Remembered:
 
     def _forget(self) -> None:
         self._places: dict[str, int] = {}
+        self._characters = 0
         self._tokens = np.empty(0, self._type)
         self._ends = np.zeros(1, np.int64)
         """(words + 1,): where the tokens of each word end, after a 0."""
@@ -58,9 +59,10 @@ class Remembered:
 
     def _learn(self, words: list[str]) -> None:
         """Cut the words that are not known yet."""
-        if len(self._places) > self.MOST:
+        if len(self._places) > self.MOST or self._characters > self.MOST_CHARACTERS:
             self._forget()
         new = list(set(words).difference(self._places))
+        self._characters += sum(map(len, new))
         tokens, lengths = end_to_end([encoding.ids for encoding in self._tokenizer.cut(new)], self._type)
         self._places.update(zip(new, range(len(self._places), len(self._places) + len(new)), strict=True))
         self._tokens = np.concatenate((self._tokens, tokens))

@@ -34,7 +34,16 @@ from bothways.data.words import Words
 from bothways.data.words import cutter as cutter_of
 from bothways.errors import InputError
 from bothways.progress import Progress
-from bothways.storage import Meter, clear_disk_errors, flush, refuse_existing, replace_directory, size_of, write_whole
+from bothways.storage import (
+    Meter,
+    beginning_of,
+    clear_disk_errors,
+    flush,
+    refuse_existing,
+    replace_directory,
+    size_of,
+    write_whole,
+)
 from bothways.tokenizer import Tokenizer
 
 GROUP_CHARACTERS = 1 << 20
@@ -51,11 +60,19 @@ SMALL = 1 << 23
 _cutter: Cutter
 
 
-def _begin(tokenizer: str, duplicates: Duplicates, words: Words) -> None:
-    """Make this process ready to cut."""
+def _begin(parent: int, tokenizer: str, duplicates: Duplicates, words: Words) -> None:
+    """Make this process ready to cut, and have it end with its parent, which may be killed."""
     global _cutter
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each process has one core
     _cutter = Cutter(Tokenizer(tokenizers.Tokenizer.from_str(tokenizer)), duplicates, words)
+
+
+def _end_with(parent: int) -> None:
+    """Wait until another process has taken the parent's place, and end."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _cut(group: Sequence[Document]) -> Cut:
@@ -102,7 +119,13 @@ class ShardWriter:
         self.types = ARRAYS | {"tokens": token_type(vocab_size)}
         self.journal: dict[str, Any] = {"settings": settings, "read": 0, "shards": []}
         if (directory / "journal.json").is_file():
-            found = json.loads((directory / "journal.json").read_text("utf-8"))
+            try:
+                found = json.loads((directory / "journal.json").read_text("utf-8"))
+            except ValueError:
+                raise InputError(
+                    f"{directory}: journal.json, which says how far the build had come, is damaged; start anew with "
+                    f"--overwrite."
+                ) from None
             if found["settings"] != settings:
                 raise InputError(
                     f"{directory}: this build was begun with other inputs or settings; go on with the same or start "
@@ -185,8 +208,11 @@ class ShardWriter:
         for file in self._files.values():
             file.close()
 
-    def finish(self, tokenizer: Tokenizer) -> None:
-        """Write corpus.json and the tokenizer."""
+    def finish(self, tokenizer: Tokenizer, out: Path) -> None:
+        """Write corpus.json and the tokenizer, and take the place of `out`.
+
+        The journal stays until then, so that what is killed here can be gone on with, too.
+        """
         self.close()
         shards = self.journal["shards"]
         description = {
@@ -198,9 +224,10 @@ class ShardWriter:
             "shards": shards,
         }
         tokenizer.save(self.directory)
-        for left_over in ("journal.json", *(f"{index:05}.keys" for index in range(len(shards)))):
-            (self.directory / left_over).unlink()
         write_whole(self.directory / "corpus.json", json.dumps(description, indent=2) + "\n")
+        replace_directory(self.directory, out)
+        for left_over in ("journal.json", *(f"{index:05}.keys" for index in range(len(shards)))):
+            (out / left_over).unlink()
 
 
 # ── The whole ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,13 +269,12 @@ def build_corpus(
                 progress(writer.tokens)
             if not writer.tokens:
                 raise InputError(f"{out}: there is no text in the input, so no corpus was built.")
-            writer.finish(tokenizer)
+            writer.finish(tokenizer, out)
         finally:
             writer.abandon()
             if not writer.journal["shards"]:  # nothing that a later build could go on from
                 shutil.rmtree(unfinished, ignore_errors=True)
-        replace_directory(unfinished, out)
-    return Corpus.open(out)
+    return Corpus.open(out, verify=False)
 
 
 def cuts(
@@ -259,7 +285,7 @@ def cuts(
         cutter = Cutter(tokenizer, duplicates, words)
         yield from ((group, cutter(group)) for group in groups(documents))
         return
-    begin = (tokenizer.to_json(), duplicates, words)
+    begin = (os.getpid(), tokenizer.to_json(), duplicates, words)
     cutter_of(words)  # what is not installed is said here and not by a process that dies
     try:
         # A fork starts at once; with threads about it could inherit a lock that nobody will ever release.
@@ -289,6 +315,8 @@ def build_from_files(
     """`build_corpus` from files, with progress in bytes. `processes`: 0 is one for each core, or one if there is little
     to do."""
     refuse_existing(out, overwrite, reads=inputs)
+    if processes < 0:
+        raise InputError(f"--processes is {processes}; give 1 or more, or 0 for one a core.")
     meter = Meter(inputs)
     documents = chain.from_iterable(read_documents(path, meter=meter) for path in inputs)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -305,7 +333,7 @@ def build_from_files(
             duplicates=duplicates,
             words=words,
             processes=processes or (cores if meter.total > SMALL else 1),
-            inputs=[f"{path} {size_of(path)}" for path in inputs],
+            inputs=[f"{path} {size_of(path)} {beginning_of(path)}" for path in inputs],
             progress=progress,
             resume=resume,
             overwrite=overwrite,

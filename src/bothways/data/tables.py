@@ -20,6 +20,10 @@ from bothways.storage import Meter, open_input, read_lines
 from bothways.tokenizer import Text, well_formed
 
 LabelKind = Literal["single", "multi", "regression", "tags"]
+LONGEST_ROW = 1 << 27
+"""Bytes of a row of JSON lines; reading one takes several times as much memory."""
+PARQUET_ROWS = 64
+"""Rows that are in memory at a time."""
 LABEL_SEPARATOR = "|"
 """Between the labels of a `multi` cell; JSON lines and Parquet may hold a list instead."""
 
@@ -101,13 +105,16 @@ def unquoted(text: str) -> str:
 
 
 def read_json_lines(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
-    for number, text in read_lines(path, meter=meter):
+    lines = read_lines(path, longest=LONGEST_ROW, meter=meter)
+    for number, text in lines:
         if not text.strip():
             continue
         try:
             cells = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: this is not JSON ({error}); write one object a line.") from None
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists in lists in lists
+            too_long = next(lines, (0, ""))[0] == number
+            why = f"a row of more than {LONGEST_ROW / 1e6:.0f} MB is not read whole" if too_long else str(error)
+            raise InputError(f"{path}, line {number}: this is not JSON ({why}); write one object a line.") from None
         if "\\ud" in text.lower():  # half a surrogate pair can be written in JSON and nowhere else
             cells = json.loads(well_formed(json.dumps(cells, ensure_ascii=False)))
         if not isinstance(cells, dict):
@@ -122,7 +129,7 @@ def read_parquet(path: str | os.PathLike, meter: Meter | None = None) -> Iterato
     with open_input(path, meter) as stream:
         try:
             number = 0
-            for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=4096):
+            for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=PARQUET_ROWS):
                 for cells in batch.to_pylist():
                     number += 1
                     yield f"row {number}", cells

@@ -53,7 +53,7 @@ class TrainingConfig:
         self.require(self.weight_decay >= 0, "weight_decay", "0 or more")
         self.require(self.gradient_clip > 0, "gradient_clip", "a number above 0")
         self.require(self.micro_batch_tokens >= 1, "micro_batch_tokens", "1 or more")
-        self.require(self.seed >= 0, "seed", "0 or more")
+        self.require(0 <= self.seed < 1 << 32, "seed", "0 or more, below 2^32")
 
     def require(self, holds: bool, setting: str, wanted: str) -> None:
         """Raise InputError, naming the flag, unless a setting makes sense (NaN never does)."""
