@@ -106,22 +106,19 @@ class SentencePairs:
         if epoch == self._epoch:
             return self._cached
         documents, token_of = self.corpus.document_starts, self._token_of
-        sentences = np.arange(len(token_of) - 1)
-        target = self._targets(np.full(len(sentences), epoch), sentences)
-        # The sentence after the stretch that would start at each sentence: where the target is reached, or the document
-        # ends. From the start of every document this chain is followed, all documents abreast.
-        after = np.searchsorted(token_of, token_of[:-1] + target, side="left")
-        document_of = np.repeat(np.arange(len(documents) - 1), np.diff(documents))
-        after = np.minimum(after, documents[document_of + 1])
-        starts: list[np.ndarray] = []
-        at = documents[self.documents]
-        while len(at):
-            starts.append(at)
-            following = after[at]
-            at = following[following < documents[document_of[at] + 1]]
-        firsts = np.sort(np.concatenate(starts))
+        # From the start of every document, all documents abreast: a stretch ends where its target is reached, or with
+        # the document, and the next one begins there.
+        begun, ended = [], []
+        start, last = documents[self.documents], documents[self.documents + 1]
+        while len(start):
+            target = self._targets(np.full(len(start), epoch), start)
+            end = np.minimum(np.searchsorted(token_of, token_of[start] + target, side="left"), last)
+            begun.append(start)
+            ended.append(end)
+            start, last = end[end < last], last[end < last]
+        firsts, ends = np.sort(np.concatenate(begun)), np.sort(np.concatenate(ended))  # they do not overlap
         order = np.random.default_rng([self.seed, epoch]).permutation(len(firsts))
-        self._epoch, self._cached = epoch, (firsts, after[firsts], order)
+        self._epoch, self._cached = epoch, (firsts, ends, order)
         return self._cached
 
     def _targets(self, epochs: np.ndarray, sentences: np.ndarray) -> np.ndarray:
