@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from dataclasses import replace
@@ -29,6 +28,7 @@ from bothways.pretraining import (
     split_documents,
 )
 from bothways.tokenizer import Tokenizer
+from bothways.training import watching
 from bothways.training.distributed import Ranks
 
 CONFIG = PretrainingConfig(
@@ -108,10 +108,7 @@ def test_word_vectors_of_another_run_are_not_taken_up(corpus: Corpus, tmp_path: 
 def test_a_full_disk_ends_the_watching_and_not_the_run(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
+    monkeypatch.setattr(watching, "SPARE", 1 << 60)
     pretrain(corpus.directory, tmp_path / "out", size="tiny", config=CONFIG)
     assert capsys.readouterr().err.count("no more curves are drawn ([Errno 28]") == 1
 

@@ -5,6 +5,9 @@ Both come from the extra `watch`; without it a run is told so once and goes on.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sys
 from contextlib import suppress
 from functools import cached_property
@@ -17,6 +20,10 @@ from bothways.storage import write_whole
 
 if TYPE_CHECKING:
     from bothways.training.loop import TrainingLog
+
+
+SPARE = 1 << 20
+"""Bytes that a disk has to have left for curves to be written."""
 
 
 class Watch:
@@ -34,7 +41,6 @@ class Watch:
         """Opened when there is something to write, so that a run that is refused leaves nothing behind."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.directory.mkdir(parents=True, exist_ok=True)
         return SummaryWriter(str(self.directory / "tensorboard"), purge_step=self._begun + 1)
 
     def begin(self, update: int) -> None:
@@ -54,6 +60,9 @@ class Watch:
             print(f"{self.directory}: no more curves are drawn ({error}).", file=sys.stderr)
 
     def _tell(self, log: TrainingLog) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.directory).free < SPARE:  # TensorBoard's own thread would print a traceback
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for name, losses in log.losses.items():
             for update, loss in reversed(losses):
                 if update <= self._told:
@@ -75,9 +84,9 @@ class Watch:
 
     def close(self, log: TrainingLog) -> dict[str, str]:
         """The files to keep of a finished run, by name: the picture of its curves."""
+        self.update(log)
         if not self._able:
             return {}
-        self.update(log)
         with suppress(OSError):  # that of a full disk has been told
             self._writer.close()
         return {"curves.svg": curves(log)}
