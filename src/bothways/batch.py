@@ -11,7 +11,7 @@ There is no padding in this project. The sequences of a batch lie end to end on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -89,10 +89,10 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
+        return self.moved(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
+    def moved(self, move: Callable[[Tensor], Tensor]) -> PackedBatch:
+        """The same batch, each of its tensors moved."""
         return PackedBatch(
             token_ids=move(self.token_ids),
             segment_ids=move(self.segment_ids),
@@ -112,5 +112,11 @@ class TrainingBatch:
     """By the name of the output layer; shapes as in `model.outputs`."""
 
     def to(self, device: torch.device | str) -> TrainingBatch:
-        """The same batch on another device."""
-        return TrainingBatch(self.inputs.to(device), {name: t.to(device) for name, t in self.targets.items()})
+        """The same batch on another device; from pinned memory nobody waits for it."""
+        moved = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
+        return TrainingBatch(self.inputs.to(device), moved)
+
+    def pinned(self) -> TrainingBatch:
+        """The same batch in memory that a CUDA device reads by itself, while the CPU goes on."""
+        moved = {name: target.pin_memory() for name, target in self.targets.items()}
+        return TrainingBatch(self.inputs.moved(Tensor.pin_memory), moved)

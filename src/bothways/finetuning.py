@@ -97,7 +97,7 @@ class Examples:
     def update(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of update `step`."""
         rows = self.plan[step]
-        return [self.batch(rows[part]) for part in by_length(self.lengths[rows], self.config.micro_batch_tokens)]
+        return [self.batch(rows[part]) for part in by_length(self.lengths[rows], self.config.at_once)]
 
     def batch(self, rows: np.ndarray) -> TrainingBatch:
         """Some rows, packed, with their targets."""

@@ -59,3 +59,22 @@ def test_the_same_training(encoder_config: EncoderConfig, optimizer: str) -> Non
         found.append(([loss for entries in log.losses.values() for _, loss in entries], weights(bert).cpu()))
     assert found[1][0] == pytest.approx(found[0][0], abs=2e-3)
     torch.testing.assert_close(found[1][1], found[0][1], atol=1e-3, rtol=0)
+
+
+def test_compiled_training(encoder_config: EncoderConfig) -> None:
+    """Compiled, on a CUDA device, against the CPU as it is; the model is left as it was."""
+    found = []
+    for device, compile in ((CPU, False), (CUDA, True)):
+        bert = random_bert(replace(encoder_config, dropout=0.0), *OUTPUTS)
+        log = train(
+            bert,
+            Random(encoder_config, 5),
+            settings(learning_rate=1e-3, compile=compile),
+            device=device,
+            log_every=1,
+            quiet=True,
+        )
+        found.append(([loss for entries in log.losses.values() for _, loss in entries], weights(bert).cpu()))
+        assert not any({"forward", "after_attention", "loss"} & vars(module).keys() for module in bert.modules())
+    assert found[1][0] == pytest.approx(found[0][0], abs=2e-3)
+    torch.testing.assert_close(found[1][1], found[0][1], atol=1e-3, rtol=0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +18,7 @@ from bothways.errors import InputError
 from bothways.model.bert import Bert
 from bothways.model.config import UNLABELLED, EncoderConfig, OutputConfig
 from bothways.training.checkpoint import Checkpoints
-from bothways.training.loop import TrainingConfig, backward, train
+from bothways.training.loop import TrainingConfig, backward, compiled, prefetched, train
 from bothways.training.optimization import OptimizerName, optimizers_for, schedule
 from bothways.training.precision import fast_in_bf16, resolve
 
@@ -180,3 +183,46 @@ def test_bf16_learns_like_fp32(encoder_config: EncoderConfig) -> None:
         assert {p.dtype for p in bert.parameters()} == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.05)
     assert resolve("auto", CPU) == (torch.bfloat16 if fast_in_bf16(CPU) else torch.float32)
+
+
+def test_compiling_changes_no_number_and_is_done_once(
+    encoder_config: EncoderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced and differentiated as for CUDA, but run operation by operation, so bit for bit what it was."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    bert = random_bert(replace(encoder_config, dropout=0.0), *OUTPUTS)
+    updates = [Random(encoder_config, 4).update(step) for step in range(4)]
+
+    def gradients(update: list[TrainingBatch]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        bert.zero_grad()
+        losses = backward(bert, update, torch.float32, CPU)
+        return [loss for loss, _ in losses.values()], [p.grad.clone() for p in bert.parameters() if p.grad is not None]
+
+    expected = [gradients(update) for update in updates]
+    with compiled(bert):
+        found = [gradients(updates[0])]
+        with torch.compiler.set_stance("fail_on_recompile"):  # other lengths, other numbers of tokens
+            found += [gradients(update) for update in updates[1:]]
+    assert not any({"forward", "after_attention", "loss"} & vars(module).keys() for module in bert.modules())
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+def test_batches_come_in_order_however_long_each_takes(
+    encoder_config: EncoderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA, by several threads; the slowest first."""
+    monkeypatch.setattr(TrainingBatch, "pinned", lambda batch: batch)
+    given = Random(encoder_config, 9)
+    update = given.update
+    asked: list[int] = []
+
+    def slow(step: int) -> list[TrainingBatch]:
+        asked.append(step)
+        time.sleep(0.05 if step % 4 == 2 else 0)
+        return update(step)
+
+    monkeypatch.setattr(given, "update", slow)
+    came = [batch.inputs.token_ids for (batch,) in prefetched(given, 2, torch.device("cuda"))]
+    assert sorted(asked) == list(range(2, 9))
+    for step, token_ids in enumerate(came, start=2):
+        assert torch.equal(token_ids, update(step)[0].inputs.token_ids)

@@ -44,8 +44,12 @@ class EncoderLayer(nn.Module):
 
     def forward(self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
         """(tokens, hidden) → (tokens, hidden), or (read, hidden) for the tokens at `read` only."""
-        attended = self.dropout(self.attention(hidden, batch, read))
-        hidden = self.attention_norm((hidden if read is None else hidden.index_select(0, read)) + attended)
+        attended = self.attention(hidden, batch, read)
+        return self.after_attention(hidden if read is None else hidden.index_select(0, read), attended)
+
+    def after_attention(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the layer, in which no token sees another: two of (tokens, hidden) → (tokens, hidden)."""
+        hidden = self.attention_norm(hidden + self.dropout(attended))
         return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
 
 
