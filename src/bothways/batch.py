@@ -45,6 +45,8 @@ class PackedBatch:
     """(sequences + 1,) int64: where each sequence starts; the last entry is the number of tokens."""
     lengths: tuple[int, ...]
     """The tokens of each sequence, known to Python so that nobody has to ask the device."""
+    longest: int
+    """No sequence has more tokens."""
     masked_positions: Tensor | None = None
     """(masked,) int64: the tokens that a masked-word output layer reads; None: all of them."""
 
@@ -73,6 +75,7 @@ class PackedBatch:
             positions=torch.from_numpy(np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)),
             sequence_starts=torch.from_numpy(starts),
             lengths=tuple(lengths.tolist()),
+            longest=int(lengths.max()),
             masked_positions=None if masked_positions is None else torch.from_numpy(masked_positions),
         )
 
@@ -85,7 +88,7 @@ class PackedBatch:
     def sequence_of_token(self) -> Tensor:
         """(tokens,) int64: the sequence that each token belongs to."""
         lengths = self.sequence_starts.diff()
-        return torch.repeat_interleave(lengths, output_size=sum(self.lengths))
+        return torch.repeat_interleave(lengths, output_size=len(self.token_ids))
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
@@ -99,6 +102,7 @@ class PackedBatch:
             positions=move(self.positions),
             sequence_starts=move(self.sequence_starts),
             lengths=self.lengths,
+            longest=self.longest,
             masked_positions=None if self.masked_positions is None else move(self.masked_positions),
         )
 
@@ -113,10 +117,8 @@ class TrainingBatch:
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch on another device; from pinned memory nobody waits for it."""
-        moved = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
-        return TrainingBatch(self.inputs.to(device), moved)
+        return self.moved(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pinned(self) -> TrainingBatch:
-        """The same batch in memory that a CUDA device reads by itself, while the CPU goes on."""
-        moved = {name: target.pin_memory() for name, target in self.targets.items()}
-        return TrainingBatch(self.inputs.moved(Tensor.pin_memory), moved)
+    def moved(self, move: Callable[[Tensor], Tensor]) -> TrainingBatch:
+        """The same batch, each of its tensors moved."""
+        return TrainingBatch(self.inputs.moved(move), {name: move(target) for name, target in self.targets.items()})

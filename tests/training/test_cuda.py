@@ -4,20 +4,48 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import random_bert, random_encodings
 from test_loop import CPU, OUTPUTS, Random, settings, weights
+from test_recording import pretraining_batch
 
-from bothways.batch import PackedBatch
+from bothways.batch import PackedBatch, TrainingBatch
 from bothways.model.attention import packed_attention
-from bothways.model.config import EncoderConfig
+from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, EncoderConfig
 from bothways.training.loop import train
 from bothways.training.precision import computing_in
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = torch.device("cuda")
+Result = tuple[list[float], torch.Tensor]
 LENGTHS = [7, 3, 12, 12, 1, 30, 7, 64]
+
+
+def pretrained(encoder: EncoderConfig, updates: int, compile: bool, dtype: str, device: torch.device) -> Result:
+    """(losses, weights) after some updates of several micro-batches, whose shapes come again and again."""
+    bert = random_bert(replace(encoder, dropout=0.0), MASKED_WORD, NEXT_SENTENCE)
+    config = settings(learning_rate=3e-3, optimizer="muon", compile=compile, precision=dtype)
+    log = train(bert, Masked(encoder, updates), config, device=device, log_every=1, quiet=True)
+    return [loss for entries in log.losses.values() for _, loss in entries], weights(bert).cpu()
+
+
+class Masked:
+    """Updates as in pre-training, of two micro-batches each."""
+
+    def __init__(self, encoder: EncoderConfig, updates: int) -> None:
+        self.encoder, self.updates = encoder, updates
+
+    def __len__(self) -> int:
+        return self.updates
+
+    def update(self, step: int) -> list[TrainingBatch]:
+        random = np.random.default_rng(step)
+        return [
+            pretraining_batch(self.encoder, random.integers(20, 64, 40).tolist(), int(random.integers(200, 260)))
+            for _ in range(2)
+        ]
 
 
 def test_variable_length_attention() -> None:
@@ -26,7 +54,7 @@ def test_variable_length_attention() -> None:
     given = torch.randn(sum(LENGTHS), 3, 4, 64)
     results = []
     for device, dtype in ((CPU, torch.float32), (CUDA, torch.bfloat16)):
-        inputs = given.to(device, dtype).requires_grad_()
+        inputs = given.to(device, dtype).detach().requires_grad_()
         attended = packed_attention(inputs, batch.to(device))
         (attended.float() ** 2).sum().backward()
         assert inputs.grad is not None
@@ -78,3 +106,23 @@ def test_compiled_training(encoder_config: EncoderConfig) -> None:
         assert not any({"forward", "after_attention", "loss"} & vars(module).keys() for module in bert.modules())
     assert found[1][0] == pytest.approx(found[0][0], abs=2e-3)
     torch.testing.assert_close(found[1][1], found[0][1], atol=1e-3, rtol=0)
+
+
+def test_recorded_training(encoder_config: EncoderConfig) -> None:
+    """Recorded and replayed in bf16, against the same not recorded, and against the CPU in fp32."""
+    recorded = pretrained(encoder_config, 12, True, "bf16", CUDA)
+    direct = pretrained(encoder_config, 12, False, "bf16", CUDA)
+    exact = pretrained(encoder_config, 12, False, "fp32", CPU)
+    assert recorded[0] == pytest.approx(direct[0], rel=1e-2)
+    assert recorded[0] == pytest.approx(exact[0], rel=2e-2)
+    moved = (exact[1] - weights(random_bert(encoder_config, MASKED_WORD, NEXT_SENTENCE))).norm()
+    assert (recorded[1] - direct[1]).norm() < 0.2 * moved
+    assert (recorded[1] - exact[1]).norm() < 0.3 * moved
+
+
+def test_recordings_are_replayed(encoder_config: EncoderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: replayed.append(graph) or replay(graph))
+    pretrained(encoder_config, 12, True, "bf16", CUDA)
+    assert len(replayed) > len(set(replayed)) > 1

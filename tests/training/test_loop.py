@@ -207,22 +207,17 @@ def test_compiling_changes_no_number_and_is_done_once(
     torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
-def test_batches_come_in_order_however_long_each_takes(
-    encoder_config: EncoderConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_come_in_order_however_long_each_takes(encoder_config: EncoderConfig) -> None:
     """As on CUDA, by several threads; the slowest first."""
-    monkeypatch.setattr(TrainingBatch, "pinned", lambda batch: batch)
     given = Random(encoder_config, 9)
-    update = given.update
     asked: list[int] = []
 
     def slow(step: int) -> list[TrainingBatch]:
         asked.append(step)
         time.sleep(0.05 if step % 4 == 2 else 0)
-        return update(step)
+        return given.update(step)
 
-    monkeypatch.setattr(given, "update", slow)
-    came = [batch.inputs.token_ids for (batch,) in prefetched(given, 2, torch.device("cuda"))]
+    came = [batch.inputs.token_ids for (batch,) in prefetched(slow, range(2, 9), makers=4, ahead=8)]
     assert sorted(asked) == list(range(2, 9))
     for step, token_ids in enumerate(came, start=2):
-        assert torch.equal(token_ids, update(step)[0].inputs.token_ids)
+        assert torch.equal(token_ids, given.update(step)[0].inputs.token_ids)

@@ -41,7 +41,7 @@ def packed_attention(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
     tensors of zeros.
     """
     if query_key_value.is_cuda and query_key_value.dtype in (torch.bfloat16, torch.float16):
-        starts, longest = batch.sequence_starts.to(torch.int32), max(batch.lengths)
+        starts, longest = batch.sequence_starts.to(torch.int32), batch.longest
         query, key, value = query_key_value.unbind(1)
         context = varlen_attn(query, key, value, starts, starts, longest, longest)
         assert isinstance(context, Tensor), "nothing but the context was asked for"

@@ -24,6 +24,6 @@ def mean_pooling(hidden: Tensor, batch: PackedBatch) -> Tensor:
 
     (tokens, hidden) → (sequences, hidden), in fp32.
     """
-    sums = hidden.new_zeros(len(batch.lengths), hidden.shape[-1], dtype=torch.float32)
+    sums = hidden.new_zeros(len(batch.sequence_starts) - 1, hidden.shape[-1], dtype=torch.float32)
     sums = sums.index_add(0, batch.sequence_of_token, hidden.float())
     return sums / batch.sequence_starts.diff().unsqueeze(-1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,10 @@ from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
 from bothways.training.distributed import ALONE, Ranks
 from bothways.training.optimization import OptimizerName, optimizers_for, schedule
 from bothways.training.precision import Precision, computing_in, default_device, resolve
+from bothways.training.recording import Recorder, rounded_up, shape_of, tensors_of, with_tensors
 from bothways.training.throughput import training_operations
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +157,14 @@ def train(
         keep_gradients_in_place(bert, device)
     bert.train()
     compiling = config.compile and device.type == "cuda" and not sharded
+    dropping = any(module.p > 0 for module in bert.modules() if isinstance(module, torch.nn.Dropout))
+    recorder = Recorder(device) if compiling and dtype == torch.bfloat16 and not dropping else None
     optimizers = optimizers_for(
-        bert, config.optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+        bert,
+        config.optimizer,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        recorded=recorder is not None,
     )
     log, total = TrainingLog(), len(batches)
     recent = RecentLosses(device)
@@ -174,6 +184,29 @@ def train(
     begun, seconds_before = log.updates, log.seconds
     started = time.perf_counter()
 
+    def move(rate: float | Tensor) -> None:
+        torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=sharded)  # each parameter belongs to one of them
+
+    def move_at(rate: Sequence[Tensor]) -> Sequence[Tensor]:
+        move(rate[0])
+        return ()
+
+    def make(step: int) -> tuple[list[TrainingBatch], int, float]:
+        update = batches.update(step)
+        tokens = sum(len(batch.inputs.token_ids) for batch in update)
+        operations = sum(training_operations(bert, batch.inputs) for batch in update)
+        if recorder is not None:
+            reads = {output.config.name: output.config.reads for output in bert.outputs}
+            update = [rounded_up(batch, reads) for batch in update]
+        if device.type == "cuda":  # which reads pinned memory by itself, while the CPU goes on
+            update = [batch.moved(Tensor.pin_memory) for batch in update]
+        return update, tokens, operations
+
     def save() -> Path:
         assert checkpoints is not None
         recent.require_finite(log.updates)
@@ -184,21 +217,22 @@ def train(
         Progress(name, total, begun=begun, quiet=quiet) as progress,
         asked_to_stop(checkpoints is not None) as stop,
         compiled(bert) if compiling else nullcontext(),
+        recorder.at_work() if recorder is not None else nullcontext(),
     ):
-        for step, update in enumerate(prefetched(batches, begun, device), start=begun):
+        # A CPU that trains has one thread to spare; a CUDA device is faster than one thread makes batches.
+        threads = {"makers": 4, "ahead": 8} if device.type == "cuda" else {}
+        steps = range(begun, total)
+        for step, (update, tokens, operations) in zip(steps, prefetched(make, steps, **threads), strict=True):
             torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, is a pure function of the step
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group["lr"] = config.learning_rate * schedule(step, total=total, warmup=config.warmup)
-            recent.add(backward(bert, update, dtype, device, ranks))
+            recent.add(backward(bert, update, dtype, device, ranks, recorder))
             ranks.sum_gradients(bert)
-            torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=sharded)  # each parameter belongs to one of them
+            rate = config.learning_rate * schedule(step, total=total, warmup=config.warmup)
+            if recorder is None:
+                move(rate)
+            else:
+                recorder("the end of an update", move_at, [torch.tensor(rate).pin_memory()])
 
             log.updates = step + 1
-            tokens = sum(len(batch.inputs.token_ids) for batch in update)
-            operations = sum(training_operations(bert, batch.inputs) for batch in update)
             done = ranks.sums(torch.tensor([tokens, operations], dtype=torch.float64, device=ranks.device))
             log.tokens += int(done[0])
             log.operations += float(done[1]) / ranks.world  # `peak` is that of one rank's hardware
@@ -256,55 +290,60 @@ def compiled(bert: Bert) -> Iterator[None]:
             del vars(module)[method]
 
 
-def prefetched(batches: Batches, begin: int = 0, device: torch.device | None = None) -> Iterator[list[TrainingBatch]]:
-    """All updates from `begin` on, in order, made by other threads while the ones before are trained on.
-
-    A CPU that trains has one thread to spare. A CUDA device is faster than one thread makes batches, and reads them
-    from pinned memory.
-    """
-    cuda = device is not None and device.type == "cuda"
-    makers, ahead = (4, 8) if cuda else (1, 1)
-
-    def make(step: int) -> list[TrainingBatch]:
-        update = batches.update(step)
-        return [batch.pinned() for batch in update] if cuda else update
-
+def prefetched(make: Callable[[int], Made], steps: Iterable[int], *, makers: int = 1, ahead: int = 1) -> Iterator[Made]:
+    """What `make` makes of each step, in order, the next ones made by other threads while one is used."""
     with ThreadPoolExecutor(makers) as pool:
-        steps = iter(range(begin, len(batches)))
-        coming = deque(pool.submit(make, step) for step in islice(steps, ahead))
+        left = iter(steps)
+        coming = deque(pool.submit(make, step) for step in islice(left, ahead))
         while coming:
-            update = coming.popleft().result()
-            coming.extend(pool.submit(make, step) for step in islice(steps, 1))
-            yield update
+            made = coming.popleft().result()
+            coming.extend(pool.submit(make, step) for step in islice(left, 1))
+            yield made
 
 
 def backward(
-    bert: Bert, update: list[TrainingBatch], dtype: torch.dtype, device: torch.device, ranks: Ranks = ALONE
+    bert: Bert,
+    update: list[TrainingBatch],
+    dtype: torch.dtype,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    recorder: Recorder | None = None,
 ) -> Mapping[str, tuple[Tensor, int]]:
     """Add the gradients of one update; every labelled target of an output weighs the same, whichever micro-batch, and
     whichever rank, it is in. Returns by output: (summed loss, number of targets), over all ranks."""
     names = [output.config.name for output in bert.outputs]
     counted = [sum(output.count(batch.targets[output.config.name]) for batch in update) for output in bert.outputs]
-    total = ranks.sums(torch.tensor(counted, dtype=torch.float64, device=ranks.device)).tolist()
-    counts = {name: int(count) for name, count in zip(names, total, strict=True)}
-    sums: dict[str, Tensor] = {}
+    counts = ranks.sums(torch.tensor(counted, dtype=torch.float64, device=ranks.device)).tolist()
+    weights = [output.config.loss_weight / max(1, count) for output, count in zip(bert.outputs, counts, strict=True)]
+    weighing = torch.tensor(weights, dtype=torch.float32, pin_memory=device.type == "cuda")
+    losses = torch.zeros(len(names), device=device)
     for batch in update:
-        batch = batch.to(device)
-        with computing_in(dtype, device):
-            logits = bert(batch.inputs)
-        losses = {
-            output.config.name: output.loss(logits[output.config.name], batch.targets[output.config.name])
-            for output in bert.outputs
-        }
-        weighted = [
-            losses[output.config.name] * (output.config.loss_weight / max(1, counts[output.config.name]))
-            for output in bert.outputs
-        ]
-        torch.stack(weighted).sum().backward()
-        for output_name, loss in losses.items():
-            sums[output_name] = sums.get(output_name, 0.0) + loss.detach()
-    losses_of_all = ranks.sums(torch.stack([sums[name] for name in names]))
-    return {name: (loss, counts[name]) for name, loss in zip(names, losses_of_all, strict=True)}
+        work = partial(forward_and_backward, bert, batch, dtype, device)
+        given = [*tensors_of(batch), weighing]
+        if recorder is None:
+            (found,) = work([tensor.to(device, non_blocking=True) for tensor in given])
+        else:
+            (found,) = recorder(shape_of(batch), work, given)
+        losses += found
+    return {
+        name: (loss, int(count)) for name, loss, count in zip(names, ranks.sums(losses).unbind(), counts, strict=True)
+    }
+
+
+def forward_and_backward(
+    bert: Bert, batch: TrainingBatch, dtype: torch.dtype, device: torch.device, given: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Add the gradients of a micro-batch whose tensors are `given`, and last what each output's loss is to be
+    multiplied with, (outputs,). Returns the summed losses, (outputs,)."""
+    *tensors, weights = given
+    batch = with_tensors(batch, tensors)
+    with computing_in(dtype, device):
+        logits = bert(batch.inputs)
+    losses = torch.stack(
+        [output.loss(logits[output.config.name], batch.targets[output.config.name]) for output in bert.outputs]
+    )
+    (losses * weights).sum().backward()
+    return (losses.detach(),)
 
 
 class RecentLosses:
