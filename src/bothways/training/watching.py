@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import sys
+import time
 from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from bothways.training.loop import TrainingLog
 
 
+DRAW_EVERY = 30.0
+"""Seconds between pictures of a run that goes on: one takes half a second."""
 SPARE = 1 << 20
 """Bytes that a disk has to have left for curves to be written."""
 
@@ -32,6 +35,7 @@ class Watch:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._told = self._drawn = self._begun = -1
+        self._drawn_at = -DRAW_EVERY
         self._able = all(find_spec(package) for package in ("matplotlib", "tensorboard"))
         if not self._able:
             print("No curves are drawn; pip install 'bothways[watch]' brings them and TensorBoard.", file=sys.stderr)
@@ -77,9 +81,10 @@ class Watch:
         if log.updates > self._told:
             self._writer.add_scalar("speed/tokens a second", log.tokens_per_second, log.updates)
             self._writer.add_scalar("speed/share of peak", log.share_of_peak, log.updates)
-            if log.held_out and (drawn := max(e[-1][0] for e in log.held_out.values())) > self._drawn:
+            last = max((entries[-1][0] for entries in log.held_out.values()), default=-1)
+            if last > self._drawn and time.monotonic() - self._drawn_at >= DRAW_EVERY:
                 write_whole(self.directory / "curves.svg", curves(log))
-                self._drawn = drawn
+                self._drawn, self._drawn_at = last, time.monotonic()
         self._told = log.updates
 
     def close(self, log: TrainingLog) -> dict[str, str]:
