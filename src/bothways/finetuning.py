@@ -26,6 +26,7 @@ from bothways.model.outputs import OutputLayer
 from bothways.storage import refuse_existing
 from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.loop import TrainingConfig, TrainingLog, train
+from bothways.training.optimization import OptimizerName
 
 Pooling = Literal["auto", "first", "mean"]
 WIDE = 512
@@ -40,6 +41,12 @@ class FinetuningConfig(TrainingConfig):
 
     learning_rate: float = 0.0
     """Peak of the learning rate; 0: by the encoder's width, 5e-4 at 256 and 2e-5 at 768 (docs/decisions.md)."""
+    optimizer: OptimizerName = "auto"
+    """muon for the matrices of the encoder's layers and adamw for the rest, or adamw for everything; auto: muon where
+    the encoder is less than 512 wide (docs/decisions.md)."""
+    muon_every: int = 4
+    """Muon moves each matrix at every so many updates, so much farther: its cost does not depend on how few tokens an
+    update has."""
     epochs: int = 0
     """How often every row is seen; 0: 3 times, and small tables up to 10 times, until there are 300 updates."""
     batch_size: int = 32
@@ -49,6 +56,9 @@ class FinetuningConfig(TrainingConfig):
     pooling: Pooling = "auto"
     """What a text's outputs read: the first token, as published and as `transformers` expects it, or the mean of all
     tokens; auto: the mean where the encoder is less than 512 wide (docs/decisions.md), else the first."""
+    dropout: float | None = None
+    """Dropout while training; None: what the encoder was pre-trained with (0 for the shipped ones and all that
+    `pretrain` makes unless told otherwise, 0.1 for most published ones)."""
     held_out: float = 0.1
     """Without a dev table, this share of the training rows (2,000 at most) is kept aside to judge the result."""
 
@@ -57,6 +67,7 @@ class FinetuningConfig(TrainingConfig):
         self.require(self.epochs >= 0, "epochs", "1 or more, or 0")
         self.require(self.batch_size >= 1, "batch_size", "1 or more")
         self.require(self.max_length == 0 or self.max_length >= 8, "max_length", "8 tokens or more, or 0")
+        self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
 
 
@@ -133,11 +144,13 @@ def resolved(config: FinetuningConfig, bert: Bert, rows: int) -> FinetuningConfi
     width = bert.config.encoder.hidden_size
     wanted = math.ceil(UPDATES * config.batch_size / max(1, rows))
     pooling: Pooling = "first" if width >= WIDE else "mean"
+    optimizer: OptimizerName = "adamw" if width >= WIDE else "muon"
     return replace(
         config,
         learning_rate=config.learning_rate or min(5e-4, 2e-5 * (768 / width) ** 3),
         epochs=config.epochs or min(MOST_EPOCHS, max(EPOCHS, wanted)),
         pooling=pooling if config.pooling == "auto" else config.pooling,
+        optimizer=optimizer if config.optimizer == "auto" else config.optimizer,
     )
 
 
@@ -163,6 +176,8 @@ def fit(
         max_length=config.max_length or bert.config.max_length,
         text_columns=(table.columns.text,) if table.pairs is None else (table.columns.text, pair or "text_pair"),
     )
+    if config.dropout is not None:
+        bert.set_dropout(config.dropout)
     torch.manual_seed(config.seed)
     bert.attach(*outputs)
     encodings = tokenizer.encode_batch(

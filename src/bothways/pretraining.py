@@ -82,7 +82,8 @@ class PretrainingConfig(TrainingConfig):
     evaluate_every: int = 500
     """Updates between judgements on the documents kept aside; 0: only at the end."""
     dropout: float = 0.0
-    """Dropout while pre-training; text seen once or twice needs none, and it costs a third of the speed."""
+    """Dropout while pre-training, and in fine-tuning what comes out of it, unless told otherwise; a small encoder needs
+    none, and it costs a third of the speed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -334,9 +335,7 @@ def fit(
     quiet: bool = False,
 ) -> TrainingLog:
     """Pre-train `bert` in place. `positions_read`: as many positions it has learned before."""
-    for module in bert.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = config.dropout
+    bert.set_dropout(config.dropout)
     device = ranks.device or default_device()
     dtype = resolve(config.precision, device)
     read, aside = split_documents(corpus, config)

@@ -22,12 +22,15 @@ def test_from_texts_to_an_encoder(name: str, tmp_path: Path) -> None:
     for seed, source in enumerate(recipe.sources):
         documents = "\n\n".join(". ".join(films(9, seed=100 * seed + i)[0]) for i in range(60))
         (tmp_path / f"{source.file}.txt.xz").write_bytes(lzma.compress(documents.encode()))
-    small = replace(recipe.training, steps=4, batch_tokens=1024)
+    small = tuple(replace(stage, steps=4, batch_tokens=1024) for stage in recipe.training)
     recipe = replace(recipe, preset="tiny", vocab_size=300, training=small)
     made = make(name, recipe, tmp_path, tmp_path / "out")
     assert {tensor.dtype for tensor in load_file(made / "model.safetensors").values()} == {torch.bfloat16}
     config = json.loads((made / "config.json").read_text())
     assert [output["name"] for output in config["bothways"]["outputs"]] == ["mlm", "nsp"]
+    for stage in range(1, len(small) + 1):
+        assert json.loads((made / f"metrics-{stage}.json").read_text())["updates"] == 4
+        assert (made / f"curves-{stage}.svg").is_file()
     card = (made / "README.md").read_text("utf-8")
     for source in recipe.sources:
         assert source.what in card

@@ -19,7 +19,7 @@ from bothways.model.bert import Bert
 from bothways.model.config import UNLABELLED, EncoderConfig, OutputConfig
 from bothways.training.checkpoint import Checkpoints
 from bothways.training.loop import TrainingConfig, backward, compiled, prefetched, train
-from bothways.training.optimization import OptimizerName, optimizers_for, schedule
+from bothways.training.optimization import Muon, OptimizerName, optimizers_for, schedule
 from bothways.training.precision import fast_in_bf16, resolve
 
 OUTPUTS = (
@@ -221,3 +221,42 @@ def test_batches_come_in_order_however_long_each_takes(encoder_config: EncoderCo
     assert sorted(asked) == list(range(2, 9))
     for step, token_ids in enumerate(came, start=2):
         assert torch.equal(token_ids, given.update(step)[0].inputs.token_ids)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_muon_is_that_of_pytorch(together: bool) -> None:
+    """With every matrix moved every time, and a rate that is a number or a tensor."""
+    random = np.random.default_rng(0)
+    shapes = [(24, 8), (8, 8), (8, 24)] * 2
+    started = [torch.from_numpy(random.normal(size=shape).astype(np.float32)) for shape in shapes]
+    ours, theirs = ([torch.nn.Parameter(matrix.clone()) for matrix in started] for _ in range(2))
+    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    muon = Muon(ours, learning_rate=0.01, weight_decay=0.1, together=together)
+    for update in range(3):
+        for our, their in zip(ours, theirs, strict=True):
+            our.grad = torch.from_numpy(random.normal(size=our.shape).astype(np.float32))
+            their.grad = our.grad.clone()
+        for group in muon.param_groups:
+            group["lr"], group["update"] = torch.tensor(0.01) if together else 0.01, update
+        muon.step()
+        reference.step()
+    torch.testing.assert_close([p.detach() for p in ours], [p.detach() for p in theirs], atol=1e-4, rtol=1e-3)
+
+
+def test_matrices_take_turns() -> None:
+    """Each is moved every third update, three times as far; what it was told in between is not lost."""
+    matrices = [torch.nn.Parameter(torch.zeros(8, 8)) for _ in range(4)]
+    muon = Muon(matrices, learning_rate=0.01, weight_decay=0.0, every=3)
+    moved = []
+    for update in range(6):
+        before = [matrix.detach().clone() for matrix in matrices]
+        for matrix in matrices:
+            matrix.grad = torch.eye(8) * (100.0 if update == 1 else 1.0)
+        muon.param_groups[0]["update"] = update
+        muon.step()
+        moved.append([not torch.equal(matrix, old) for matrix, old in zip(matrices, before, strict=True)])
+    assert moved == [[(update + number) % 3 == 0 for number in range(4)] for update in range(6)]
+    once = torch.nn.Parameter(torch.zeros(8, 8))
+    once.grad = torch.eye(8)
+    Muon([once], learning_rate=0.03, weight_decay=0.0).step()
+    assert float(matrices[0].detach().norm()) == pytest.approx(2 * float(once.detach().norm()), rel=0.05)

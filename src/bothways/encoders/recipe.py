@@ -53,8 +53,10 @@ class Recipe:
     """Size of the encoder."""
     words: Words = "spaces"
     """What tells words apart."""
-    training: PretrainingConfig
-    """How it is pre-trained."""
+    training: tuple[PretrainingConfig, ...]
+    """How it is pre-trained, one stage after the other; each goes on from the encoder before."""
+    note: str = ""
+    """What the shipped encoder's history has that a run of the recipe has not."""
 
 
 ENGLISH = (
@@ -72,23 +74,43 @@ CHINESE = (
         licence="MIT; MIT; CC BY-SA",
     ),
 )
-TRAINING = PretrainingConfig(steps=13_000, batch_tokens=4096, word2vec=True)
-"""What both languages have in common: about 50 million tokens, 95 minutes on one core."""
+LARGE = PretrainingConfig(
+    batch_tokens=65_536,
+    micro_batch_tokens=65_536,
+    sequence_lengths=(32, 128, 512),
+    length_shares=(0.05, 0.75, 0.2),
+    learning_rate=3e-3,
+)
+"""Updates for a GPU, which reads a billion tokens in three minutes (docs/decisions.md). Two cores need a day: there,
+ask for fewer --steps."""
 FILES = ("metrics.json", "curves.svg")
-"""What a run leaves besides the model, and the finished encoder keeps."""
+"""What a stage leaves besides the model, and the finished encoder keeps."""
 RECIPES = {
     "en-mini": Recipe(
         language="en",
         sources=ENGLISH,
         vocab_size=16_000,
-        training=TRAINING,
+        training=(replace(LARGE, steps=14_967),),
     ),
     "zh-mini": Recipe(
         language="zh",
         sources=CHINESE,
         vocab_size=12_000,
         words="jieba",
-        training=TRAINING,
+        training=(
+            replace(LARGE, steps=19_416),
+            replace(
+                LARGE,
+                steps=5_702,
+                sequence_lengths=(128, 512),
+                length_shares=(0.8, 0.2),
+                learning_rate=1.5e-3,
+                warmup=0.05,
+                seed=1,
+            ),
+        ),
+        note="By mistake the first stage of the shipped encoder read only the first 52 of 80 million tokens: the "
+        "Wikipedia and most of the books. The second stage read all.",
     ),
 }
 
@@ -113,16 +135,24 @@ def make(name: str, recipe: Recipe, texts: Path, out: Path) -> Path:
     tokenizer = Tokenizer.load(work / "tokenizer")
     if not (work / "corpus").exists():
         build_from_files(inputs, tokenizer, work / "corpus", duplicates="near", words=recipe.words, resume=True)
-    encoder = work / "encoder"
-    if not encoder.exists():
-        pretrain(work / "corpus", encoder, size=recipe.preset, config=recipe.training, resume=True)
-    bert, tokenizer, _ = load_model(encoder)
+    stages = [work / f"encoder-{number}" for number in range(1, len(recipe.training) + 1)]
+    before = None
+    for encoder, config in zip(stages, recipe.training, strict=True):
+        if not encoder.exists():
+            pretrain(work / "corpus", encoder, size=recipe.preset, encoder=before, config=config, resume=True)
+        before = encoder
+    bert, tokenizer, _ = load_model(stages[-1])
     save_model(
         goal,
         bert,
         tokenizer,
         card=card(name, recipe, bert.config.encoder.vocab_size),
-        extra_files={file: (encoder / file).read_text("utf-8") for file in FILES if (encoder / file).exists()},
+        extra_files={
+            file.replace(".", f"-{number}."): (encoder / file).read_text("utf-8")
+            for number, encoder in enumerate(stages, start=1)
+            for file in FILES
+            if (encoder / file).exists()
+        },
         dtype=torch.bfloat16,
     )
     return goal
@@ -131,16 +161,20 @@ def make(name: str, recipe: Recipe, texts: Path, out: Path) -> Path:
 def card(name: str, recipe: Recipe, vocab_size: int) -> str:
     """The model card: what the encoder is, what it has read, under which licences, and how it was trained."""
     sources = "".join(f"| {source.what} | {source.licence} |\n" for source in recipe.sources)
-    settings = "".join(f"| {setting} | {value} |\n" for setting, value in asdict(recipe.training).items())
+    stages = [asdict(config) for config in recipe.training]
+    columns = "".join(f" stage {number} |" for number in range(1, len(stages) + 1))
+    settings = "".join(
+        f"| {setting} |" + "".join(f" {stage[setting]} |" for stage in stages) + "\n" for setting in stages[0]
+    )
     return (
         f"---\nlanguage: {recipe.language}\nlibrary_name: bothways\npipeline_tag: fill-mask\n---\n\n"
         f"# {name}\n\nA BERT encoder of the preset {recipe.preset} with a vocabulary of {vocab_size:,} entries, "
         f"pre-trained from scratch with masked words and next sentences by\n"
         f"`python -m bothways.encoders.recipe {name}`. "
-        f"Its figures are in `metrics.json`, its curves in `curves.svg`.\n\n"
+        f"The figures of each stage are in `metrics-*.json`, its curves in `curves-*.svg`.\n\n"
         f"## What it has read\n\n| text | licence |\n|---|---|\n{sources}\n"
-        f"Near duplicates of documents were dropped; words were told apart by {recipe.words}.\n\n"
-        f"## Settings\n\n| setting | value |\n|---|---|\n{settings}"
+        f"Near duplicates of documents were dropped; words were told apart by {recipe.words}.\n"
+        f"{recipe.note}\n\n## Settings\n\n| setting |{columns}\n|---|{'---|' * len(stages)}\n{settings}"
     )
 
 
@@ -157,13 +191,13 @@ def main(
         name: Which one.
         texts: Folder with the texts of the recipe.
         out: Folder to work in.
-        steps: Updates, if not those of the recipe.
+        steps: Updates of each stage, if not those of the recipe.
     """
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}; choose one of {', '.join(RECIPES)}.")
     recipe = RECIPES[name]
     if steps is not None:
-        recipe = replace(recipe, training=replace(recipe.training, steps=steps))
+        recipe = replace(recipe, training=tuple(replace(stage, steps=steps) for stage in recipe.training))
     print(make(name, recipe, texts, out))
 
 

@@ -74,6 +74,13 @@ class Bert(nn.Module):
         for module in self.outputs:
             module.apply(self._initialise_unless_shared)
 
+    def set_dropout(self, share: float) -> None:
+        """Drop this share of features in training from now on."""
+        self.config = replace(self.config, encoder=replace(self.config.encoder, dropout=share))
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
+
     def _build(self, output: OutputConfig) -> OutputLayer:
         return build_output(output, self.config.encoder, self.embeddings.token)
 

@@ -35,12 +35,11 @@ from bothways.errors import InputError
 from bothways.model.bert import Bert
 from bothways.storage import new_directory
 from bothways.training.distributed import like, whole
-from bothways.training.optimization import MuonTogether
+from bothways.training.optimization import Muon
 
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.AdamW: ("exp_avg", "exp_avg_sq"),
-    torch.optim.Muon: ("momentum_buffer",),
-    MuonTogether: ("momentum_buffer",),
+    Muon: ("momentum_buffer",),
 }
 """What each optimizer remembers of a parameter; AdamW also counts the updates."""
 

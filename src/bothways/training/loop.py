@@ -43,7 +43,10 @@ class TrainingConfig:
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices; biases and norms do not decay."""
     optimizer: OptimizerName = "adamw"
-    """adamw for everything, or muon for the matrices of the encoder's layers and adamw for the rest."""
+    """adamw for everything (so is auto), or muon for the matrices of the encoder's layers and adamw for the rest."""
+    muon_every: int = 1
+    """Muon moves each matrix at every so many updates, so much farther: its cost does not depend on how few tokens an
+    update has."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of an update."""
     micro_batch_tokens: int = 0
@@ -63,6 +66,7 @@ class TrainingConfig:
         self.require(self.learning_rate >= 0, "learning_rate", "a number above 0")
         self.require(0 <= self.warmup < 1, "warmup", "a share of at least 0 and below 1")
         self.require(self.weight_decay >= 0, "weight_decay", "0 or more")
+        self.require(self.muon_every >= 1, "muon_every", "1 or more")
         self.require(self.gradient_clip > 0, "gradient_clip", "a number above 0")
         self.require(self.micro_batch_tokens >= 0, "micro_batch_tokens", "1 or more, or 0")
         self.require(0 <= self.seed < 1 << 32, "seed", "0 or more, below 2^32")
@@ -166,6 +170,7 @@ def train(
         config.optimizer,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
+        muon_every=config.muon_every,
         recorded=recorder is not None,
     )
     log, total = TrainingLog(), len(batches)
@@ -186,16 +191,16 @@ def train(
     begun, seconds_before = log.updates, log.seconds
     started = time.perf_counter()
 
-    def move(rate: float | Tensor) -> None:
+    def move(update: int, rate: float | Tensor) -> None:
         torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"], group["update"] = rate, update
             optimizer.step()
             optimizer.zero_grad(set_to_none=sharded)  # each parameter belongs to one of them
 
-    def move_at(rate: Sequence[Tensor]) -> Sequence[Tensor]:
-        move(rate[0])
+    def recorded_move(update: int, rate: Sequence[Tensor]) -> Sequence[Tensor]:
+        move(update, rate[0])
         return ()
 
     def make(step: int) -> tuple[list[TrainingBatch], int, float]:
@@ -230,9 +235,9 @@ def train(
             ranks.sum_gradients(bert)
             rate = config.learning_rate * schedule(step, total=total, warmup=config.warmup)
             if recorder is None:
-                move(rate)
+                move(step, rate)
             else:
-                recorder("the end of an update", move_at, [torch.tensor(rate).pin_memory()])
+                recorder(step % config.muon_every, partial(recorded_move, step), [torch.tensor(rate).pin_memory()])
 
             log.updates = step + 1
             done = ranks.sums(torch.tensor([tokens, operations], dtype=torch.float64, device=ranks.device))

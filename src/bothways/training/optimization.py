@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from bothways.model.bert import Bert
 
-OptimizerName = Literal["adamw", "muon"]
+OptimizerName = Literal["auto", "adamw", "muon"]
 
 
 def optimizers_for(
@@ -18,13 +19,15 @@ def optimizers_for(
     *,
     learning_rate: float,
     weight_decay: float,
+    muon_every: int = 1,
     recorded: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """AdamW (arXiv 1711.05101), in which matrices decay and vectors (biases, norms) do not; under the name of muon Muon
-    for the matrices of the encoder's layers, what turns hidden states into hidden states, and AdamW for the rest.
+    for the matrices of the encoder's layers, what turns hidden states into hidden states, and AdamW for the rest;
+    `auto`, where nobody has chosen, is AdamW.
 
     Muon's updates are scaled to the size of AdamW's (arXiv 2502.16982, section 2.2), so one learning rate suits both.
-    `recorded`: their steps will be part of a CUDA graph.
+    `muon_every`: see `Muon`. `recorded`: their steps will be part of a CUDA graph.
     """
     trained = [p for p in bert.parameters() if p.requires_grad]
     in_layers = {p for p in bert.encoder.parameters() if p.ndim == 2} if name == "muon" else set()
@@ -32,57 +35,81 @@ def optimizers_for(
         {"params": [p for p in trained if p.ndim > 1 and p not in in_layers], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    kind = MuonTogether if recorded else torch.optim.Muon
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True, capturable=recorded)
     ]
     if matrices := [p for p in trained if p in in_layers]:
-        optimizers.append(kind(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(
+            Muon(matrices, learning_rate=learning_rate, weight_decay=weight_decay, every=muon_every, together=recorded)
+        )
     return optimizers
 
 
-class MuonTogether(torch.optim.Muon):
-    """PyTorch's Muon, with matrices of one shape orthogonalised together and a learning rate on the device.
+class Muon(torch.optim.Muon):
+    """PyTorch's Muon, in which matrices can take turns, be orthogonalised together, and follow a rate on the device.
 
-    It has a quarter of the launches, and can be recorded in a CUDA graph. On a CPU PyTorch's own is as fast.
+    Orthogonalising costs the same however few tokens an update has. With `every` above 1 each matrix is moved at every
+    so many updates only, so much farther; its momentum takes in every gradient. `together`: matrices of one shape at
+    once, a quarter of the launches on CUDA; a CPU is as fast one by one. The group's `update` says which one it is.
     """
+
+    def __init__(
+        self,
+        matrices: Sequence[Tensor],
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        every: int = 1,
+        together: bool = False,
+    ) -> None:
+        super().__init__(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self.every, self.together = every, together
+        for group in self.param_groups:
+            group["update"] = 0
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every matrix that has a gradient."""
+        """Take in the gradients, and move the matrices whose turn it is."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-            for matrix in group["params"]:
-                if matrix.grad is not None:
-                    alike.setdefault(matrix.shape, []).append((matrix, matrix.grad))
-            for shape, pairs in alike.items():
-                matrices, gradients = map(list, zip(*pairs, strict=True))
-                states = [self.state[matrix] for matrix in matrices]
-                for state, gradient in zip(states, gradients, strict=True):
-                    if "momentum_buffer" not in state:
-                        state["momentum_buffer"] = torch.zeros_like(gradient)
-                momenta = [state["momentum_buffer"] for state in states]
-                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-                ahead = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
-                updates = orthogonal(torch.stack(ahead), group["ns_coefficients"], group["ns_steps"], group["eps"])
-                updates = updates.to(matrices[0].dtype) * (-0.2 * max(shape) ** 0.5 * group["lr"])
-                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, updates.unbind())
+            alike: dict[torch.Size | int, list[tuple[Tensor, Tensor]]] = {}
+            for number, matrix in enumerate(group["params"]):
+                if matrix.grad is None:
+                    continue
+                state = self.state[matrix]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
+                if (group["update"] + number) % self.every == 0:
+                    ahead = matrix.grad.lerp(state["momentum_buffer"], group["momentum"])
+                    alike.setdefault(matrix.shape if self.together else number, []).append((matrix, ahead))
+            for pairs in alike.values():
+                matrices, ahead = map(list, zip(*pairs, strict=True))
+                directions = orthogonal(
+                    torch.stack(ahead) if self.together else ahead[0],
+                    group["ns_coefficients"],
+                    group["ns_steps"],
+                    group["eps"],
+                )
+                rate = self.every * group["lr"]
+                moves = directions.to(matrices[0].dtype) * (-0.2 * max(matrices[0].shape) ** 0.5 * rate)
+                for matrix, move in zip(matrices, moves.unbind() if self.together else [moves], strict=True):
+                    matrix.mul_(1 - rate * group["weight_decay"]).add_(move)
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """About the nearest orthogonal matrix to each of some, by Newton and Schulz (github.com/KellerJordan/Muon).
+    """About the nearest orthogonal matrix, by Newton and Schulz (github.com/KellerJordan/Muon).
 
-    (n, rows, columns) → the same in bf16.
+    (rows, columns), or (n, rows, columns) for n of them → the same in bf16.
     """
     a, b, c = coefficients
+    add = torch.addmm if matrices.ndim == 2 else torch.baddbmm
     tall = matrices.shape[-2] > matrices.shape[-1]
     found = matrices.bfloat16()
     found = found.mT if tall else found
-    found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=eps)
+    found = found / torch.linalg.vector_norm(found, dim=(-2, -1), keepdim=True).clamp(min=eps)
     for _ in range(steps):
         gram = found @ found.mT
-        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+        found = add(found, add(gram, gram, gram, beta=b, alpha=c), found, beta=a)
     return found.mT if tall else found
 
 
