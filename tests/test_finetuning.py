@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import films
 
 from bothways.data.tables import Columns, LabelColumn, read_table
 from bothways.errors import InputError
 from bothways.evaluation.metrics import evaluate_file
-from bothways.finetuning import FinetuningConfig, finetune, resolved
+from bothways.finetuning import FinetuningConfig, finetune, fit, resolved
 from bothways.formats.hugging_face import load_model
 from bothways.inference.engine import Engine, load_classifier
 from bothways.inference.predictions import predictions
@@ -237,6 +238,18 @@ def test_what_the_width_decides(width: int, rate: float, pooling: str, optimizer
     assert chosen.optimizer == optimizer
     given = FinetuningConfig(learning_rate=1e-3, pooling="first", epochs=2, optimizer="adamw")
     assert resolved(given, bert, 10) == given
+
+
+@pytest.mark.parametrize(("asked", "dropout"), [(None, 0.2), (0.0, 0.0), (0.3, 0.3)])
+def test_dropout_is_that_of_the_encoder_unless_asked_for(
+    table: Path, encoder_directory: Path, asked: float | None, dropout: float
+) -> None:
+    bert, tokenizer, _ = load_model(encoder_directory)
+    bert.set_dropout(0.2)
+    columns = Columns(text="words", labels=(LabelColumn.parse("mood=mood:single"),))
+    fit(bert, tokenizer, read_table(table, columns), FinetuningConfig(epochs=1, dropout=asked), quiet=True)
+    assert bert.config.encoder.dropout == dropout
+    assert {module.p for module in bert.modules() if isinstance(module, torch.nn.Dropout)} == {dropout}
 
 
 @pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (1_000, 10), (2_000, 5), (3_200, 3), (100_000, 3)])

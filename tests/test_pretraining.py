@@ -56,6 +56,7 @@ def test_it_learns_and_says_so(corpus: Corpus, tmp_path: Path) -> None:
     bert, _, report = load_model(tmp_path / "encoder")
     assert not report.untrained
     assert [output.name for output in bert.config.outputs] == ["mlm", "nsp"]
+    assert bert.config.encoder.dropout == CONFIG.dropout == 0.0  # which fine-tuning follows
 
 
 def test_an_encoder_goes_on_with_other_text(corpus: Corpus, tmp_path: Path, tokenizer: Tokenizer) -> None:
