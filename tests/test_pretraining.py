@@ -102,7 +102,7 @@ def test_word_vectors_of_another_run_are_not_taken_up(corpus: Corpus, tmp_path: 
     (tmp_path / "out.run" / "half.tokens").write_text("1 2")
     config = replace(CONFIG, word2vec=True, steps=2, held_out=0)
     bert, *_ = pretrain(corpus.directory, tmp_path / "out", size="tiny", config=config, resume=True)
-    assert bert.config.encoder == preset("tiny", corpus.tokenizer.vocab_size)
+    assert bert.config.encoder == preset("tiny", corpus.tokenizer.vocab_size, dropout=CONFIG.dropout)
     assert not (tmp_path / "out.run").exists()
 
 
