@@ -142,7 +142,7 @@ def run(out: Path, *, overwrite: bool = False) -> None:
         table.add_row(method, *(f"{by_language[language]:.1%}" for language in data))
     screen.print(table)
     screen.print(
-        "A minute of pre-training is a taste, and the shipped encoders have read little yet, 50 million tokens. To be "
+        "A minute of pre-training is a taste; the shipped encoders have read a billion tokens, but no reviews. To be "
         f"quick, the BERTs read only the first {MAX_LENGTH} tokens of a review; the SVM reads all of it.\n"
     )
     examples = Screen("review (held out)", "truth", "said", "score", title="A few of them")
