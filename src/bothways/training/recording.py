@@ -114,7 +114,12 @@ def up_to_multiple(number: int, of: int) -> int:
 def tensors_of(batch: TrainingBatch) -> list[Tensor]:
     """Every tensor of a batch, in an order that `with_tensors` knows."""
     found: list[Tensor] = []
-    batch.moved(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    batch.moved(note)
     return found
 
 
