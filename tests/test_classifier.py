@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from bothways import InputError, TextClassifier
 from bothways.baselines.bag_of_words import BagOfWords
 from bothways.classifier import original_labels
+from bothways.finetuning import FinetuningConfig
 
 Maker = Callable[[Path], Any]
 METHODS: dict[str, Maker] = {
@@ -40,6 +41,15 @@ def test_contract(method: str, encoder_directory: Path) -> None:
         assert np.mean(said == np.array(truth)) > 0.9
         assert fitted.classes_.tolist() == sorted(set(labels))
         assert fitted.score(test_texts, truth) > 0.9
+
+
+def test_defaults_are_those_of_the_command_line() -> None:
+    """What `bothways finetune` does unless told otherwise, Python does, too."""
+    recipe = vars(FinetuningConfig())
+    ours = TextClassifier().get_params()
+    shared = set(ours) & set(recipe)
+    assert shared == set(ours) - {"encoder", "verbose"}
+    assert {name: ours[name] for name in shared} == {name: recipe[name] for name in shared}
 
 
 def test_probabilities_save_and_load(encoder_directory: Path, tmp_path: Path) -> None:

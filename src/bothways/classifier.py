@@ -43,7 +43,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: float = 0.0,
         max_length: int = 0,
         pooling: Pooling = "auto",
-        optimizer: OptimizerName = "adamw",
+        optimizer: OptimizerName = "auto",
         precision: Precision = "auto",
         seed: int = 0,
         verbose: bool = False,
