@@ -25,11 +25,18 @@ from bothways.pretraining import PretrainingConfig, new_encoder, pretrain
 from bothways.tokenizer import Tokenizer
 
 
-def labelled(arguments: argparse.Namespace) -> tuple[list[list[str]], list[list[str]]]:
+def texts_of(table: pandas.DataFrame) -> list[str] | list[tuple[str, str]]:
+    """The texts of a table; pairs of them if it has a column `text_pair`."""
+    if "text_pair" in table:
+        return list(zip(table["text"], table["text_pair"], strict=True))
+    return list(table["text"])
+
+
+def labelled(arguments: argparse.Namespace) -> tuple[list[list], list[list]]:
     """(training texts, their labels), (test texts, their labels)."""
     if arguments.train:
         tables = (pandas.read_csv(path, keep_default_na=False, dtype=str) for path in (arguments.train, arguments.test))
-        found = [[list(table["text"]), list(table[arguments.label])] for table in tables]
+        found = [[texts_of(table), list(table[arguments.label])] for table in tables]
     else:
         train, test, _ = split(chinese_reviews())
         found = [[list(column) for column in zip(*rows, strict=True)] for rows in (train, test)]
@@ -47,7 +54,7 @@ def corpus_of_reviews(folder: Path) -> Corpus:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", help="directory written by `bothways corpus build`")
-    parser.add_argument("--train", help="labelled table, .csv")
+    parser.add_argument("--train", help="labelled table, .csv; of pairs if it has a column text_pair")
     parser.add_argument("--test", help="labelled table, .csv")
     parser.add_argument("--label", default="label")
     parser.add_argument("--preset", default="mini")
