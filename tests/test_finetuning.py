@@ -221,22 +221,22 @@ def test_settings_that_make_no_sense(recipe: type, setting: str, value: float) -
 
 
 @pytest.mark.parametrize(
-    ("width", "rate", "pooling", "optimizer"),
+    ("width", "rate", "pooling", "optimizer", "every"),
     [
-        (64, 5e-4, "mean", "muon"),
-        (256, 5e-4, "mean", "muon"),
-        (384, 1.6e-4, "mean", "muon"),
-        (768, 2e-5, "first", "adamw"),
+        (64, 5e-4, "mean", "muon", 4),
+        (256, 5e-4, "mean", "muon", 4),
+        (384, 1.6e-4, "mean", "muon", 8),
+        (768, 2e-5, "first", "adamw", 8),
     ],
 )
-def test_what_the_width_decides(width: int, rate: float, pooling: str, optimizer: str) -> None:
+def test_what_the_width_decides(width: int, rate: float, pooling: str, optimizer: str, every: int) -> None:
     bert = Bert(
         BertConfig(encoder=EncoderConfig(vocab_size=20, hidden_size=width, layers=1, heads=1, feed_forward_size=8))
     )
     chosen = resolved(FinetuningConfig(), bert, 10_000)
     assert (chosen.learning_rate, chosen.pooling, chosen.epochs) == (pytest.approx(rate), pooling, 3)
-    assert chosen.optimizer == optimizer
-    given = FinetuningConfig(learning_rate=1e-3, pooling="first", epochs=2, optimizer="adamw")
+    assert (chosen.optimizer, chosen.muon_every) == (optimizer, every)
+    given = FinetuningConfig(learning_rate=1e-3, pooling="first", epochs=2, optimizer="adamw", muon_every=2)
     assert resolved(given, bert, 10) == given
 
 

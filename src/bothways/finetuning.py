@@ -44,9 +44,9 @@ class FinetuningConfig(TrainingConfig):
     optimizer: OptimizerName = "auto"
     """muon for the matrices of the encoder's layers and adamw for the rest, or adamw for everything; auto: muon where
     the encoder is less than 512 wide (docs/decisions.md)."""
-    muon_every: int = 4
+    muon_every: int = 0
     """Muon moves each matrix at every so many updates, so much farther: its cost does not depend on how few tokens an
-    update has."""
+    update has. 0: by the encoder's width, 4 up to 256 and 8 above (docs/decisions.md)."""
     epochs: int = 0
     """How often every row is seen; 0: 3 times, and small tables up to 10 times, until there are 300 updates."""
     batch_size: int = 32
@@ -151,6 +151,7 @@ def resolved(config: FinetuningConfig, bert: Bert, rows: int) -> FinetuningConfi
         epochs=config.epochs or min(MOST_EPOCHS, max(EPOCHS, wanted)),
         pooling=pooling if config.pooling == "auto" else config.pooling,
         optimizer=optimizer if config.optimizer == "auto" else config.optimizer,
+        muon_every=config.muon_every or (4 if width <= 256 else 8),
     )
 
 

@@ -46,7 +46,7 @@ class TrainingConfig:
     """adamw for everything (so is auto), or muon for the matrices of the encoder's layers and adamw for the rest."""
     muon_every: int = 1
     """Muon moves each matrix at every so many updates, so much farther: its cost does not depend on how few tokens an
-    update has."""
+    update has. 0: at every update."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of an update."""
     micro_batch_tokens: int = 0
@@ -66,7 +66,7 @@ class TrainingConfig:
         self.require(self.learning_rate >= 0, "learning_rate", "a number above 0")
         self.require(0 <= self.warmup < 1, "warmup", "a share of at least 0 and below 1")
         self.require(self.weight_decay >= 0, "weight_decay", "0 or more")
-        self.require(self.muon_every >= 1, "muon_every", "1 or more")
+        self.require(self.muon_every >= 0, "muon_every", "1 or more, or 0")
         self.require(self.gradient_clip > 0, "gradient_clip", "a number above 0")
         self.require(self.micro_batch_tokens >= 0, "micro_batch_tokens", "1 or more, or 0")
         self.require(0 <= self.seed < 1 << 32, "seed", "0 or more, below 2^32")
@@ -164,13 +164,14 @@ def train(
     bert.train()
     compiling = config.compile and device.type == "cuda" and not sharded
     dropping = any(module.p > 0 for module in bert.modules() if isinstance(module, torch.nn.Dropout))
+    every = config.muon_every or 1
     recorder = Recorder(device) if compiling and dtype == torch.bfloat16 and not dropping else None
     optimizers = optimizers_for(
         bert,
         config.optimizer,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        muon_every=config.muon_every,
+        muon_every=every,
         recorded=recorder is not None,
     )
     log, total = TrainingLog(), len(batches)
@@ -237,7 +238,7 @@ def train(
             if recorder is None:
                 move(step, rate)
             else:
-                recorder(step % config.muon_every, partial(recorded_move, step), [torch.tensor(rate).pin_memory()])
+                recorder(step % every, partial(recorded_move, step), [torch.tensor(rate).pin_memory()])
 
             log.updates = step + 1
             done = ranks.sums(torch.tensor([tokens, operations], dtype=torch.float64, device=ranks.device))
