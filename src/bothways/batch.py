@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bothways.tokenizer import Encoding
 
@@ -29,6 +30,19 @@ class Run(NamedTuple):
 
     sequences: int
     length: int
+
+
+class Rows(NamedTuple):
+    """The batch in rows of one width, each holding as many whole sequences as fit: a rectangle of one of few shapes."""
+
+    number: int
+    width: int
+    tokens: Tensor
+    """(number * width,) int64: the token at each place; 0 where there is none."""
+    places: Tensor
+    """(tokens,) int64: the place of each token; 0 for filler, which `lengths` does not know."""
+    apart: Tensor
+    """(number, width, width) bf16: 0 for two places of one sequence, else -inf, to be added to their score."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +99,59 @@ class PackedBatch:
         return tuple(Run(sum(1 for _ in group), length) for length, group in groupby(self.lengths))
 
     @cached_property
+    def rows(self) -> Rows:
+        """The batch laid out in rows, in order."""
+        lengths = np.asarray(self.lengths)
+        width = max(64, up_to_multiple(int(lengths.max()), 32))
+        begins, row, used = np.empty_like(lengths), 0, 0
+        for sequence, length in enumerate(self.lengths):
+            if used + length > width:
+                row, used = row + 1, 0
+            begins[sequence] = row * width + used
+            used += length
+        number = coarsely(row + 1, parts=8)
+        taken = np.arange(lengths.sum()) + np.repeat(begins - lengths.cumsum() + lengths, lengths)
+        places = np.zeros(len(self.token_ids), np.int64)
+        tokens = np.zeros(number * width, np.int64)
+        sequences = np.full(number * width, -1, np.int32)
+        places[: len(taken)] = taken
+        tokens[taken] = np.arange(len(taken))
+        sequences[taken] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        across = torch.from_numpy(sequences).view(number, 1, width)
+        apart = torch.zeros(number, width, width, dtype=torch.bfloat16)
+        apart.masked_fill_(across != across.mT, float("-inf"))
+        return Rows(number, width, torch.from_numpy(tokens), torch.from_numpy(places), apart)
+
+    @cached_property
     def sequence_of_token(self) -> Tensor:
         """(tokens,) int64: the sequence that each token belongs to."""
         lengths = self.sequence_starts.diff()
         return torch.repeat_interleave(lengths, output_size=len(self.token_ids))
+
+    def rounded_up(self, least: int = 16) -> PackedBatch:
+        """The same batch with filler at its end, so that few shapes remain: some sequences that nobody reads.
+
+        Tokens and masked tokens are rounded up by a 32nd at most, or to a multiple of `least`. `lengths` stays what it
+        was, so that nobody counts the filler. Why: docs/decisions.md.
+        """
+        tokens, sequences = len(self.token_ids), len(self.lengths)
+        longest = up_to_multiple(self.longest, 64)
+        fillers = -(-max(least, tokens // 32) // (longest - 1))
+        fillers = up_to_multiple(sequences + fillers, 8) - sequences
+        room = coarsely(tokens + fillers, least) - tokens  # a token each at least, and none longer than the longest
+        ends = tokens + torch.linspace(0, room, fillers + 1, dtype=torch.float64).long()[1:]
+        masked = self.masked_positions
+        if masked is not None:
+            masked = filled(masked, coarsely(len(masked), least), tokens + room - 1)
+        return PackedBatch(
+            token_ids=filled(self.token_ids, tokens + room, 0),
+            segment_ids=filled(self.segment_ids, tokens + room, 0),
+            positions=filled(self.positions, tokens + room, 0),
+            sequence_starts=torch.cat((self.sequence_starts, ends)),
+            lengths=self.lengths,
+            longest=longest,
+            masked_positions=masked,
+        )
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
@@ -122,3 +185,18 @@ class TrainingBatch:
     def moved(self, move: Callable[[Tensor], Tensor]) -> TrainingBatch:
         """The same batch, each of its tensors moved."""
         return TrainingBatch(self.inputs.moved(move), {name: move(target) for name, target in self.targets.items()})
+
+
+def filled(tensor: Tensor, size: int, value: float) -> Tensor:
+    """(n, …) → (size, …), the new entries all `value`."""
+    return pad(tensor, (0, 0) * (tensor.ndim - 1) + (0, size - len(tensor)), value=value)
+
+
+def up_to_multiple(number: int, of: int) -> int:
+    """The next multiple of `of`, from `number` on."""
+    return -(-number // of) * of
+
+
+def coarsely(number: int, least: int = 1, parts: int = 32) -> int:
+    """`number` rounded up by 1 / `parts` of it at most, or to a multiple of `least`: few of many numbers remain."""
+    return up_to_multiple(number, max(least, (1 << (number.bit_length() - 1)) // parts))

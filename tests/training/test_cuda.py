@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import random_bert, random_encodings
 from test_loop import CPU, OUTPUTS, Random, settings, weights
-from test_recording import pretraining_batch
+from test_rounding import pretraining_batch
 
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.model.attention import packed_attention

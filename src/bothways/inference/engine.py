@@ -20,7 +20,7 @@ from bothways.formats.hugging_face import load_model
 from bothways.memory import keep_freed_memory
 from bothways.model.bert import Bert
 from bothways.tokenizer import Encoding, Text, Tokenizer
-from bothways.training.precision import Precision, default_device, resolve
+from bothways.training.precision import Precision, computes_by_shape, default_device, resolve
 
 
 def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
@@ -74,6 +74,7 @@ class Engine:
         dtype = resolve(precision, self.device)
         self.bert.embeddings.to(dtype)
         self.bert.encoder.to(dtype)
+        self.rounds = computes_by_shape(self.device, dtype)
         self.words_are_cut = any(output.kind == "tags" for output in bert.config.outputs)
         self.names = tuple(
             output.name for output in bert.config.outputs if output.kind not in ("masked_word", "next_sentence")
@@ -98,8 +99,13 @@ class Engine:
         order = by_length(lengths, self.batch_tokens)
         for indices in order:
             batch = PackedBatch.pack([encodings[i] for i in indices]).to(self.device)
+            sizes = {"tokens": len(batch.token_ids)}  # else as many as there are texts
+            if self.rounds:
+                batch = batch.rounded_up()
             for name, logits in self.bert(batch, only=self.names).items():
-                parts[name].append(self.bert.output(name).probabilities(logits))
+                output = self.bert.output(name)
+                read = logits[: sizes.get(output.config.reads, len(indices))]
+                parts[name].append(output.probabilities(read))
         return Scores(
             {name: self._in_order(name, parts[name], order, texts, encodings) for name in self.names},
             lengths,

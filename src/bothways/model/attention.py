@@ -4,6 +4,7 @@ This is the only place that knows where a sequence ends.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +36,7 @@ class SelfAttention(nn.Module):
 def packed_attention(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
     """softmax(Q Kᵀ / √d) V within each sequence: (tokens, 3, heads, head_size) → (tokens, heads, head_size).
 
-    On CUDA in 16 bits it is one call of variable-length flash attention (arXiv 2307.08691). Everywhere else runs of
-    equally long sequences are rectangles, so each is one call without mask or padding. Cutting with `split` and not
-    with slices matters in training: the gradient of one split is one concatenation, that of n slices is n full-size
-    tensors of zeros.
+    On CUDA in 16 bits it is one call of variable-length flash attention (arXiv 2307.08691).
     """
     if query_key_value.is_cuda and query_key_value.dtype in (torch.bfloat16, torch.float16):
         starts, longest = batch.sequence_starts.to(torch.int32), batch.longest
@@ -46,23 +44,60 @@ def packed_attention(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
         context = varlen_attn(query, key, value, starts, starts, longest, longest)
         assert isinstance(context, Tensor), "nothing but the context was asked for"
         return context
+    if query_key_value.device.type == "cpu" and query_key_value.dtype == torch.bfloat16:
+        return attention_in_rows(query_key_value, batch)
+    return attention_in_runs(query_key_value, batch)
+
+
+def attention_in_runs(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
+    """Runs of equally long sequences are rectangles, so each is one call without mask or padding.
+
+    Cutting with `split` and not with slices matters in training: the gradient of one split is one concatenation, that
+    of n slices is n full-size tensors of zeros.
+    """
     sizes = [run.sequences * run.length for run in batch.runs]
     attended = []
     for run, part in zip(batch.runs, query_key_value.split(sizes), strict=True):
         # (sequences, length, 3, heads, head_size) → three of (sequences, heads, length, head_size), all views
         query, key, value = part.unflatten(0, (run.sequences, run.length)).permute(2, 0, 3, 1, 4)
-        context = attend(query, key, value)
+        context = scaled_dot_product_attention(query, key, value)
         attended.append(context.transpose(1, 2).flatten(0, 1))  # (sequences * length, heads, head_size)
     return attended[0] if len(attended) == 1 else torch.cat(attended)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention in one rectangle: three of (sequences, heads, length, head_size) → the same shape.
+def attention_in_rows(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
+    """Sequences side by side in rows of one width, and a score of -inf for tokens of different ones: one call of few
+    shapes, where every new shape would cost more than what is computed for nothing.
 
-    Written out for bf16 on a CPU, where the fused kernel is about twice as slow forward and 3 to 10 times
-    backward (docs/decisions.md); fused everywhere else.
+    Written out, because in bf16 on a CPU the fused kernel is about twice as slow forward and 3 to 10 times backward
+    (docs/decisions.md for both).
     """
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-        return torch.softmax(scores, dim=-1) @ value
-    return scaled_dot_product_attention(query, key, value)
+    rows = batch.rows
+    known = sum(batch.lengths)
+    in_rows = Rearranged.apply(query_key_value, rows.tokens, rows.places, known)
+    # (rows, width, 3, heads, head_size) → three of (rows, heads, width, head_size)
+    query, key, value = in_rows.unflatten(0, (rows.number, rows.width)).permute(2, 0, 3, 1, 4)
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
+    context = torch.softmax(scores.add_(rows.apart.unsqueeze(1)), dim=-1) @ value
+    context = context.transpose(1, 2).flatten(0, 1)
+    return Rearranged.apply(context, rows.places, rows.tokens, len(context))
+
+
+class Rearranged(torch.autograd.Function):
+    """`given[chosen]`, whose gradient is looked up with the inverse of `chosen` and not summed: (n, …) → (m, …).
+
+    From where `chosen` names an entry a second time, for want of a better, no gradient comes back; nor does any go to
+    entries of `given` from `known` on, which are filler.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, chosen: Tensor, inverse: Tensor, known: int) -> Tensor:
+        ctx.save_for_backward(inverse)
+        ctx.known = known
+        return given.index_select(0, chosen)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        found = gradient.index_select(0, *ctx.saved_tensors)
+        found[ctx.known :] = 0
+        return found, None, None, None

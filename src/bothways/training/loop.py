@@ -25,8 +25,9 @@ from bothways.progress import Progress
 from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
 from bothways.training.distributed import ALONE, Ranks
 from bothways.training.optimization import OptimizerName, optimizers_for, schedule
-from bothways.training.precision import Precision, computing_in, default_device, resolve
-from bothways.training.recording import Recorder, rounded_up, shape_of, tensors_of, with_tensors
+from bothways.training.precision import Precision, computes_by_shape, computing_in, default_device, resolve
+from bothways.training.recording import Recorder, shape_of, tensors_of, with_tensors
+from bothways.training.rounding import rounded_up
 from bothways.training.throughput import training_operations
 
 Made = TypeVar("Made")
@@ -208,9 +209,10 @@ def train(
         update = batches.update(step)
         tokens = sum(len(batch.inputs.token_ids) for batch in update)
         operations = sum(training_operations(bert, batch.inputs) for batch in update)
-        if recorder is not None:
+        if recorder is not None or computes_by_shape(device, dtype):
             reads = {output.config.name: output.config.reads for output in bert.outputs}
-            update = [rounded_up(batch, reads) for batch in update]
+            least = 16 if recorder is None else 256  # a recording is of all shapes together, so they have to be fewer
+            update = [rounded_up(batch, reads, least=least) for batch in update]
         if device.type == "cuda":  # which reads pinned memory by itself, while the CPU goes on
             update = [batch.moved(Tensor.pin_memory) for batch in update]
         return update, tokens, operations

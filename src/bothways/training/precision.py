@@ -40,3 +40,9 @@ def resolve(precision: Precision, device: torch.device) -> torch.dtype:
 def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
     """A context in which matrix products and attention run in `dtype`; weights and sums stay in fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def computes_by_shape(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether matrix products are done by code made for one shape, which takes longer to make than to run, so that few
+    shapes are fast: oneDNN, which multiplies bf16 on a CPU, works so (docs/decisions.md)."""
+    return device.type == "cpu" and dtype == torch.bfloat16

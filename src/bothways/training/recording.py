@@ -2,20 +2,18 @@
 
 The update of a small encoder is a thousand kernels of a few microseconds, which a CPU launches more slowly than the
 device runs them (figures in docs/decisions.md). A CUDA graph keeps the launches. It wants the same shapes and addresses
-every time, so batches are rounded up with filler that nothing looks at, and copied to where the recorded one lay.
+every time, so batches are rounded up (`rounding.py`) and copied to where the recorded one lay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from bothways.batch import PackedBatch, TrainingBatch
-from bothways.model.config import UNLABELLED, Reads
+from bothways.batch import TrainingBatch
 
 MOST = 64
 """Recordings that are kept; work of rarer shapes is done without."""
@@ -64,51 +62,6 @@ class Recorder:
             place.copy_(tensor, non_blocking=True)
         graph.replay()
         return results
-
-
-def rounded_up(batch: TrainingBatch, reads: Mapping[str, Reads]) -> TrainingBatch:
-    """The same batch with filler at its end, so that few shapes remain: some sequences that count for nothing.
-
-    `reads`: what each output layer reads, by its name, which tells how long its targets are. `lengths` stays what it
-    was, so that nobody counts the filler.
-    """
-    inputs = batch.inputs
-    tokens, sequences = len(inputs.token_ids), len(inputs.lengths)
-    step = max(256, 1 << (tokens.bit_length() - 6))  # a 32nd to a 64th
-    longest = up_to_multiple(inputs.longest, 64)
-    fillers = -(-step // (longest - 1))
-    room = up_to_multiple(tokens + fillers, step) - tokens  # a token each at least, and none longer than the longest
-    ends = tokens + torch.linspace(0, room, fillers + 1, dtype=torch.float64).long()[1:]
-    sizes = {"first": sequences + fillers, "mean": sequences + fillers, "tokens": tokens + room, "masked": 0}
-    masked = inputs.masked_positions
-    if masked is not None:
-        sizes["masked"] = up_to_multiple(len(masked), step)
-        masked = filled(masked, sizes["masked"], tokens + room - 1)
-    return TrainingBatch(
-        PackedBatch(
-            token_ids=filled(inputs.token_ids, tokens + room, 0),
-            segment_ids=filled(inputs.segment_ids, tokens + room, 0),
-            positions=filled(inputs.positions, tokens + room, 0),
-            sequence_starts=torch.cat((inputs.sequence_starts, ends)),
-            lengths=inputs.lengths,
-            masked_positions=masked,
-            longest=longest,
-        ),
-        {
-            name: filled(target, sizes[reads[name]], float("nan") if target.is_floating_point() else UNLABELLED)
-            for name, target in batch.targets.items()
-        },
-    )
-
-
-def filled(tensor: Tensor, size: int, value: float) -> Tensor:
-    """(n, …) → (size, …), the new entries all `value`."""
-    return pad(tensor, (0, 0) * (tensor.ndim - 1) + (0, size - len(tensor)), value=value)
-
-
-def up_to_multiple(number: int, of: int) -> int:
-    """The next multiple of `of`, from `number` on."""
-    return -(-number // of) * of
 
 
 def tensors_of(batch: TrainingBatch) -> list[Tensor]:
