@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bothways.batch import PackedBatch, Run
+from bothways.model.attention import attention_in_rows, attention_in_runs
 from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.tokenizer import Encoding
 
@@ -49,6 +50,37 @@ def test_alone_as_in_any_batch(encoder_config: EncoderConfig, lengths: list[int]
         torch.testing.assert_close(together["single"][place], alone[i]["single"][0], atol=1e-5, rtol=0)
         torch.testing.assert_close(together["mean"][place], alone[i]["mean"][0], atol=1e-5, rtol=0)
         torch.testing.assert_close(tags[place], alone[i]["tags"], atol=1e-5, rtol=0)
+
+
+def test_rows_hold_whole_sequences() -> None:
+    lengths = [40, 20, 30, 64, 1]
+    batch = PackedBatch.pack(random_encodings(100, lengths)).rounded_up()
+    rows = batch.rows
+    assert (rows.number, rows.width) == (4, 64)
+    places = rows.places[: sum(lengths)]
+    assert rows.tokens[places].tolist() == list(range(sum(lengths)))
+    assert [place.tolist() for place in places.split(lengths)] == [
+        list(range(begin, begin + length)) for begin, length in zip((0, 40, 64, 128, 192), lengths, strict=True)
+    ]
+    seen = rows.apart.isfinite().sum(-1).flatten()[places]
+    assert seen.tolist() == [length for length in lengths for _ in range(length)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(1, 150), min_size=1, max_size=12))
+def test_attention_in_rows_is_attention_in_runs(lengths: list[int]) -> None:
+    """Sequences side by side in bf16 against each run by itself in fp32, forward and backward; filler gets nothing."""
+    batch = PackedBatch.pack(random_encodings(100, lengths)).rounded_up()
+    known, tokens = sum(lengths), len(batch.token_ids)
+    given = torch.from_numpy(np.random.default_rng(0).normal(size=(tokens, 3, 2, 32))).bfloat16()
+    in_rows, in_runs = given.requires_grad_(), given.float().detach()[:known].requires_grad_()
+    attended, expected = attention_in_rows(in_rows, batch), attention_in_runs(in_runs, batch)
+    torch.testing.assert_close(attended[:known].float(), expected, atol=3e-2, rtol=0)
+    (attended[:known].float() ** 2).sum().backward()
+    (expected**2).sum().backward()
+    assert in_rows.grad is not None
+    torch.testing.assert_close(in_rows.grad[:known].float(), in_runs.grad, atol=1e-1, rtol=5e-2)
+    assert not in_rows.grad[known:].any()
 
 
 def test_what_is_read_changes_nothing(encoder_config: EncoderConfig) -> None:

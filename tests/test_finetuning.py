@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import films
+from conftest import films, random_bert
 
 from bothways.data.tables import Columns, LabelColumn, read_table
 from bothways.errors import InputError
@@ -20,8 +20,9 @@ from bothways.formats.hugging_face import load_model
 from bothways.inference.engine import Engine, load_classifier
 from bothways.inference.predictions import predictions
 from bothways.model.bert import Bert
-from bothways.model.config import BertConfig, EncoderConfig
+from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
 from bothways.pretraining import PretrainingConfig
+from bothways.tokenizer import Tokenizer
 
 CONFIG = FinetuningConfig(epochs=12, learning_rate=3e-3, precision="fp32", batch_size=16)
 
@@ -157,6 +158,22 @@ def test_the_engine_streams_and_keeps_order(encoder_directory: Path, tmp_path: P
     np.testing.assert_allclose(together, alone, atol=1e-5)
     fast = Engine(bert, tokenizer, precision="bf16").score(texts).probabilities["mood"]
     np.testing.assert_allclose(fast, alone, atol=0.03)
+
+
+def test_filler_of_bf16_gets_no_answer(encoder_config: EncoderConfig, tokenizer: Tokenizer) -> None:
+    """As many answers as there are texts and words, the same as in fp32, which needs no filler."""
+    outputs = (
+        OutputConfig(name="mood", kind="single", labels=("a", "b")),
+        OutputConfig(name="topics", kind="multi", labels=("x", "y"), reads="mean"),
+        OutputConfig(name="slots", kind="tags", labels=("O", "B"), reads="tokens"),
+    )
+    bert = random_bert(encoder_config, *outputs)
+    texts = [text.split() for text in films(21)[0]] + [["film"], []]
+    exact, fast = (Engine(bert, tokenizer, precision=p).score(texts).probabilities for p in ("fp32", "bf16"))
+    for name, expected in exact.items():
+        assert len(fast[name]) == len(texts)
+        for ours, theirs in zip(fast[name], expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=0.05)
 
 
 def test_numbers_far_from_zero_are_learned(tmp_path: Path, encoder_directory: Path) -> None:

@@ -7,6 +7,8 @@ There is no padding in this project. The sequences of a batch lie end to end on 
     segment_ids        0    0    0   0         0    0   0          (tokens,)
     positions          0    1    2   3         0    1   2          (tokens,)
     sequence_starts    0                       4             7     (sequences + 1,)
+
+Where hardware wants few shapes, a little filler that nobody reads lies at the end (`PackedBatch.rounded_up`).
 """
 
 from __future__ import annotations

@@ -9,11 +9,13 @@ import pytest
 import torch
 import transformers
 from conftest import random_encodings
+from torch.nn.functional import cross_entropy
 
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.formats.hugging_face import encoder_names, load_model, output_names
 from bothways.model.bert import Bert
 from bothways.model.config import UNLABELLED
+from bothways.model.outputs import SummedCrossEntropy
 from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.loop import backward
 
@@ -140,6 +142,21 @@ def test_pre_training(tmp_path: Path, tokenizer: Tokenizer) -> None:
     losses = run_backward(bert, TrainingBatch(inputs, {"mlm": targets, "nsp": next_sentence}))
     assert losses["mlm"] + losses["nsp"] == pytest.approx(theirs.loss.item(), abs=TOLERANCE)
     assert gradient_gap(bert, model) < TOLERANCE
+
+
+def test_cross_entropy_in_bf16() -> None:
+    """Ours of bf16 logits against PyTorch's of the same numbers in fp32, some targets left out: loss and gradient."""
+    random = np.random.default_rng(0)
+    logits = torch.from_numpy(random.normal(scale=4, size=(70, 3000))).bfloat16().requires_grad_()
+    targets = torch.from_numpy(random.integers(0, 3000, 70)).index_fill(0, torch.arange(0, 70, 9), UNLABELLED)
+    exact = logits.detach().float().requires_grad_()
+    loss, expected = SummedCrossEntropy.apply(logits, targets), cross_entropy(exact, targets, reduction="sum")
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
+    (loss / 62).backward()
+    (expected / 62).backward()
+    assert logits.grad is not None
+    assert logits.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.grad.float(), exact.grad, atol=1e-5, rtol=2e-2)
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "regression"])

@@ -16,7 +16,7 @@ A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +134,35 @@ class MaskedWord(OutputLayer):
         features = self.norm(self.activation(transformed))
         return linear(features, self.token_embedding.weight, self.bias)
 
-    loss = SingleLabel.loss
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if logits.device.type == "cpu" and logits.dtype == torch.bfloat16:
+            return SummedCrossEntropy.apply(logits, targets)
+        return cross_entropy(logits.float(), targets, ignore_index=UNLABELLED, reduction="sum")
+
+
+class SummedCrossEntropy(torch.autograd.Function):
+    """Cross-entropy of bf16 logits over a whole vocabulary, summed: (n, vocabulary), (n,) → scalar.
+
+    Softmax and its gradient share one bf16 array; PyTorch's cross-entropy passes over five, most of them in fp32, which
+    took a sixth of an update on a CPU (docs/decisions.md). Sums are in fp32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        labelled, targets = targets != UNLABELLED, targets.clamp(min=0).unsqueeze(-1)
+        largest = logits.amax(-1, keepdim=True)
+        powers = (logits - largest).exp_()
+        sums = powers.sum(-1, keepdim=True, dtype=torch.float32)
+        ctx.save_for_backward(powers, sums, targets, labelled)
+        losses = sums.log() + largest.float() - logits.gather(-1, targets).float()
+        return (losses.squeeze(-1) * labelled).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        powers, sums, targets, labelled = ctx.saved_tensors
+        weights = gradient * labelled.unsqueeze(-1)
+        found = powers.mul_((weights / sums).bfloat16())  # softmax(logits) - 1 at the target, weighted
+        return found.scatter_add_(-1, targets, -weights.bfloat16()), None
 
 
 class OutputLayers(nn.ModuleList):
