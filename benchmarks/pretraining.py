@@ -2,7 +2,7 @@
 
 Both are given 64 sentence pairs of up to 128 tokens an update, masked alike. `transformers` runs with its defaults in
 fp32 and under bf16 autocast; its batches are padded and made beforehand, ours are made while it trains. All take turns,
-in which ours does 3 times as many updates (60 times on CUDA, where it records graphs), so that turns take more alike and
+in which ours does 3 times as many updates (60 times on CUDA, where it records graphs), so that turns are more alike and
 what is done once counts for little. Prints the median of each in tokens a second, the ratios, and the share of the
 fastest matrix product measured. Ours is timed with AdamW, too; with Muon, its default, it learns more from a token
 (docs/decisions.md), and the price is shown.
