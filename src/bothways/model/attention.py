@@ -36,8 +36,8 @@ class SelfAttention(nn.Module):
 def packed_attention(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
     """softmax(Q Kᵀ / √d) V within each sequence: (tokens, 3, heads, head_size) → (tokens, heads, head_size).
 
-    On CUDA in 16 bits it is one call of variable-length flash attention (arXiv 2307.08691), on a CPU in bf16 one call on
-    rows, everywhere else one call for each run.
+    On CUDA in 16 bits it is one call of variable-length flash attention (arXiv 2307.08691), on a CPU in bf16 one call
+    on rows, everywhere else one call for each run.
     """
     if query_key_value.is_cuda and query_key_value.dtype in (torch.bfloat16, torch.float16):
         starts, longest = batch.sequence_starts.to(torch.int32), batch.longest
