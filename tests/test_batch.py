@@ -8,7 +8,7 @@ from conftest import random_bert, random_encodings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bothways.batch import PackedBatch, Run
+from bothways.batch import PackedBatch, Run, coarsely
 from bothways.model.attention import attention_in_rows, attention_in_runs
 from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.tokenizer import Encoding
@@ -50,6 +50,14 @@ def test_alone_as_in_any_batch(encoder_config: EncoderConfig, lengths: list[int]
         torch.testing.assert_close(together["single"][place], alone[i]["single"][0], atol=1e-5, rtol=0)
         torch.testing.assert_close(together["mean"][place], alone[i]["mean"][0], atol=1e-5, rtol=0)
         torch.testing.assert_close(tags[place], alone[i]["tags"], atol=1e-5, rtol=0)
+
+
+def test_few_numbers_remain() -> None:
+    rounded = [coarsely(number) for number in range(5000)]
+    assert rounded[0] == 0  # a batch without masked tokens
+    assert all(number <= up <= number * (1 + 1 / 32) for number, up in enumerate(rounded))
+    assert len(set(rounded[1024:2048])) == 33
+    assert coarsely(5, least=16) == 16
 
 
 def test_rows_hold_whole_sequences() -> None:

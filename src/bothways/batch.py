@@ -201,4 +201,4 @@ def up_to_multiple(number: int, of: int) -> int:
 
 def coarsely(number: int, least: int = 1, parts: int = 32) -> int:
     """`number` rounded up by 1 / `parts` of it at most, or to a multiple of `least`: few of many numbers remain."""
-    return up_to_multiple(number, max(least, (1 << (number.bit_length() - 1)) // parts))
+    return up_to_multiple(number, max(least, (1 << number.bit_length()) // (2 * parts)))
