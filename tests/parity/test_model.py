@@ -157,6 +157,12 @@ def test_cross_entropy_in_bf16() -> None:
     assert logits.grad is not None
     assert logits.grad.dtype == torch.bfloat16
     torch.testing.assert_close(logits.grad.float(), exact.grad, atol=1e-5, rtol=2e-2)
+    impossible = torch.tensor([[0.0, -300.0]]).bfloat16().requires_grad_()  # probability 0
+    loss = SummedCrossEntropy.apply(impossible, torch.tensor([1]))
+    loss.backward()
+    assert 80 < loss.item() < 100
+    assert impossible.grad is not None
+    assert impossible.grad.tolist() == [[1, -1]]
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "regression"])

@@ -143,26 +143,26 @@ class MaskedWord(OutputLayer):
 class SummedCrossEntropy(torch.autograd.Function):
     """Cross-entropy of bf16 logits over a whole vocabulary, summed: (n, vocabulary), (n,) → scalar.
 
-    Softmax and its gradient share one bf16 array; PyTorch's cross-entropy passes over five, most of them in fp32, which
-    took a sixth of an update on a CPU (docs/decisions.md). Sums are in fp32.
+    Softmax, summed in fp32, and its gradient share one bf16 array; PyTorch's cross-entropy passes over five, most of
+    them in fp32 (docs/decisions.md). A target's probability is a bf16, too, so its loss is right to 0.004.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        labelled, targets = targets != UNLABELLED, targets.clamp(min=0).unsqueeze(-1)
-        largest = logits.amax(-1, keepdim=True)
-        powers = (logits - largest).exp_()
-        sums = powers.sum(-1, keepdim=True, dtype=torch.float32)
-        ctx.save_for_backward(powers, sums, targets, labelled)
-        losses = sums.log() + largest.float() - logits.gather(-1, targets).float()
-        return (losses.squeeze(-1) * labelled).sum()
+        labelled = targets != UNLABELLED
+        each = torch.arange(len(targets), device=targets.device), targets.where(labelled, 0)
+        probabilities = torch.softmax(logits, dim=-1)
+        ctx.save_for_backward(probabilities, labelled, *each)
+        # One smaller than the smallest number would make the loss infinite; the gradient is none the worse.
+        return -(probabilities[each].float().clamp(min=torch.finfo(torch.float32).tiny).log() * labelled).sum()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        powers, sums, targets, labelled = ctx.saved_tensors
-        weights = gradient * labelled.unsqueeze(-1)
-        found = powers.mul_((weights / sums).bfloat16())  # softmax(logits) - 1 at the target, weighted
-        return found.scatter_add_(-1, targets, -weights.bfloat16()), None
+        probabilities, labelled, *each = ctx.saved_tensors
+        weights = (gradient * labelled).bfloat16()
+        found = probabilities.mul_(weights.unsqueeze(-1))  # softmax(logits) - 1 at the target, weighted
+        found[tuple(each)] -= weights
+        return found, None
 
 
 class OutputLayers(nn.ModuleList):
