@@ -18,14 +18,16 @@ from bothways.data.corpus import Corpus
 from bothways.data.preparation import build_corpus
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model, save_model
-from bothways.model.config import UNLABELLED, preset
+from bothways.model.config import UNLABELLED, EncoderConfig, preset
 from bothways.pretraining import (
+    SELDOM,
     HeldOut,
     PretrainingBatches,
     PretrainingConfig,
     new_encoder,
     pretrain,
     split_documents,
+    start_with_word_vectors,
 )
 from bothways.tokenizer import Tokenizer
 from bothways.training import watching
@@ -87,6 +89,16 @@ def test_it_begins_with_what_word_vectors_know(corpus: Corpus, tmp_path: Path) -
         *_, log = pretrain(corpus.directory, tmp_path / name, size="tiny", config=config)
         losses[name] = log.held_out["mlm"][0][1]
     assert losses["with"] < losses["without"] - 1
+
+
+def test_too_little_text_for_word_vectors(encoder_config: EncoderConfig) -> None:
+    """A deviation of no vectors, or of one, is no number."""
+    bert = new_encoder(encoder_config)
+    size = encoder_config.vocab_size
+    for often in (0, 1):
+        counts = np.where(np.arange(size) < often, SELDOM, 0)
+        start_with_word_vectors(bert, np.ones((size, encoder_config.hidden_size), np.float32), counts)
+        assert all(parameter.isfinite().all() for parameter in bert.parameters())
 
 
 def test_word_vectors_for_an_encoder_that_has_embeddings(corpus: Corpus, tmp_path: Path) -> None:
@@ -212,6 +224,13 @@ def test_mistakes(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     alone = build_corpus([["One document. Of two sentences."]], corpus.tokenizer, tmp_path / "alone")
     with pytest.raises(InputError, match=r"need two documents at least; .* or pre-train with --no-next-sentence"):
         pretrain(alone.directory, tmp_path / "a", config=CONFIG)
+    with pytest.raises(InputError, match=r"--held-out is 0\.999, which leaves 1 of \d+ documents to read"):
+        pretrain(corpus.directory, tmp_path / "a", config=replace(CONFIG, held_out=0.999))
+    with pytest.raises(InputError, match=r"--preset is for a new encoder; .* has its size already"):
+        pretrain(corpus.directory, tmp_path / "a", size="tiny", encoder=tmp_path, config=CONFIG)
+    for setting in ({"learning_rate": float("inf")}, {"learning_rate": 2.0}, {"weight_decay": float("inf")}):
+        with pytest.raises(InputError, match=r"(and|,) at most 1\."):
+            replace(CONFIG, **setting)
     monkeypatch.setitem(sys.modules, "gensim.models", None)
     with pytest.raises(InputError, match=r"Word vectors need gensim; install it with pip install"):
         pretrain(corpus.directory, tmp_path / "a", config=replace(CONFIG, word2vec=True))

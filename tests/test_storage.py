@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from bothways.formats.hugging_face import save_model
 from bothways.memory import keep_freed_memory
 from bothways.model.config import EncoderConfig
 from bothways.progress import Progress
-from bothways.storage import new_directory, refuse_existing, write_whole, writing
+from bothways.storage import alone_in, new_directory, refuse_existing, write_whole, writing
 from bothways.tokenizer import Tokenizer
 
 
@@ -94,8 +96,47 @@ def test_a_place_that_is_none(tmp_path: Path) -> None:
         write_whole(tmp_path / "nowhere" / "a.json", "{}")
 
 
+def test_a_place_that_goes(
+    tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that writes tensors has an error of its own, and the system's only as a number in it."""
+
+    def gone(tensors: object, path: Path, metadata: object) -> None:
+        path.parent.rename(tmp_path / "elsewhere")
+        save_file(tensors, path, metadata)
+
+    save_file = hugging_face.save_file
+    monkeypatch.setattr(hugging_face, "save_file", gone)
+    with pytest.raises(InputError, match="model: the place to write to is gone or no directory"):
+        save_model(tmp_path / "model", random_bert(encoder_config), tokenizer)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """A second one is refused and changes nothing; a killed one's lock is gone with it; what fails leaves nothing."""
+    work = (
+        "import sys, time; from pathlib import Path; from bothways.storage import alone_in\n"
+        "with alone_in(Path('run'), anew=True):\n"
+        "    Path('run/made').mkdir(); print('ready', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", work], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(InputError, match="run: another process is at work on this; wait for it"):
+            with alone_in(tmp_path / "run", anew=True):
+                pass
+        assert (tmp_path / "run" / "made").is_dir()
+        other.kill()
+    with alone_in(tmp_path / "run", anew=False):
+        assert (tmp_path / "run" / "made").is_dir()
+    with pytest.raises(RuntimeError):
+        with alone_in(tmp_path / "run", anew=True):
+            assert not (tmp_path / "run" / "made").exists()
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_memory_setting_can_be_asked_for_twice() -> None:
-    assert keep_freed_memory() == keep_freed_memory()
+    assert keep_freed_memory.__wrapped__() == keep_freed_memory()
 
 
 def test_links_are_followed_and_pipes_written_to(tmp_path: Path) -> None:

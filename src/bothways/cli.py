@@ -6,6 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +29,37 @@ from bothways.encoders import AUTO
 from bothways.finetuning import FinetuningConfig
 from bothways.pretraining import PretrainingConfig
 from bothways.training.checkpoint import Stopped
+
+
+@contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """A mistake of the user in the block ends the program with its sentence and exit status 2."""
+    try:
+        yield
+    except InputError as error:
+        say(f"bothways: {error}")
+        sys.exit(2)
+
+
+# Settings check themselves when they are made, which tyro does; it would put a ValueError into a box of its own.
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingFlags(PretrainingConfig):
+    """How an encoder is pre-trained."""
+
+    def __post_init__(self) -> None:
+        with in_one_sentence():
+            super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningFlags(FinetuningConfig):
+    """How a classifier is trained."""
+
+    def __post_init__(self) -> None:
+        with in_one_sentence():
+            super().__post_init__()
 
 
 def tokenizer_train(
@@ -82,12 +115,13 @@ def corpus_build(
         resume: Go on with a build that was interrupted, if there is one.
         overwrite: Replace the directory if it exists.
     """
-    from bothways.data.preparation import build_from_files
+    from bothways.data.preparation import build_from_files, tidy
     from bothways.encoders import locate
     from bothways.tokenizer import Tokenizer
 
     require(inputs, "documents")
     if resume and not overwrite and (out / "corpus.json").exists():
+        tidy(out)
         say(f"{out} is finished; there is nothing to resume.")
         return
     corpus = build_from_files(
@@ -108,9 +142,9 @@ def corpus_build(
 def pretrain(
     corpus: Path,
     out: Path,
-    preset: str = "mini",
+    preset: str | None = None,
     encoder: str | None = None,
-    config: OmitArgPrefixes[PretrainingConfig] = PretrainingConfig(),
+    config: OmitArgPrefixes[PretrainingFlags] = PretrainingFlags(),
     resume: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -119,7 +153,7 @@ def pretrain(
     Args:
         corpus: Directory written by `bothways corpus build`.
         out: Directory to write.
-        preset: Size of a new encoder: tiny, mini, small, medium, base or large.
+        preset: Size of a new encoder: tiny, mini (unless told), small, medium, base or large.
         encoder: Go on with this one (directory, shipped name or hub id), whose tokenizer has cut the corpus.
         config: How to train.
         resume: Go on from the last checkpoint of an unfinished run, if there is one; a finished one is left as it is.
@@ -132,7 +166,8 @@ def pretrain(
         return
     *_, log = recipe(corpus, out, size=preset, encoder=encoder, config=config, resume=resume, overwrite=overwrite)
     losses = ", ".join(f"{name} loss {entries[-1][1]:.3f}" for name, entries in log.losses.items())
-    say(f"{out}: {log.tokens:,} tokens in {log.seconds:,.0f} s; {losses}.")
+    if os.environ.get("RANK", "0") == "0":  # one process speaks for all that torchrun has started
+        say(f"{out}: {log.tokens:,} tokens in {log.seconds:,.0f} s; {losses}.")
 
 
 def finetune(
@@ -144,7 +179,7 @@ def finetune(
     text_pair: str | None = None,
     label: str | None = None,
     output: UseAppendAction[tuple[Annotated[str, arg(metavar="NAME=COLUMN:KIND")], ...]] = (),
-    config: OmitArgPrefixes[FinetuningConfig] = FinetuningConfig(),
+    config: OmitArgPrefixes[FinetuningFlags] = FinetuningFlags(),
     overwrite: bool = False,
 ) -> None:
     """Train a classifier from a labelled table and judge it on rows it has not seen.
@@ -328,12 +363,14 @@ def main() -> None:
     if " ".join(words[:2]) in VERBS:  # tyro takes a verb of two words as one argument
         words[:2] = [" ".join(words[:2])]
     try:
-        app.cli(prog="bothways", description="All of BERT for people who classify text.", args=words)
-    except InputError as error:
-        say(f"bothways: {error}")
+        with in_one_sentence():
+            app.cli(prog="bothways", description="All of BERT for people who classify text.", args=words)
+    except MemoryError:
+        say("bothways: there is not memory enough for this; ask for less at a time, or use a larger machine.")
         sys.exit(2)
     except Stopped as stopped:
-        say(f"bothways: {stopped} The same command with --resume goes on.")
+        if os.environ.get("RANK", "0") == "0":
+            say(f"bothways: {stopped} The same command with --resume goes on.")
         sys.exit(143)
     except KeyboardInterrupt:
         say("bothways: stopped.")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -25,7 +26,7 @@ from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model, save_model
 from bothways.model.bert import Bert
 from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, UNLABELLED, BertConfig, EncoderConfig, preset
-from bothways.storage import refuse_existing
+from bothways.storage import alone_in, refuse_existing
 from bothways.tokenizer import Tokenizer
 from bothways.training.checkpoint import Checkpoints
 from bothways.training.distributed import ALONE, Ranks, like, whole
@@ -53,7 +54,7 @@ class PretrainingConfig(TrainingConfig):
     """Share of all updates in which the learning rate rises; afterwards it falls linearly to zero."""
     optimizer: OptimizerName = "muon"
     """muon for the matrices of the encoder's layers and adamw for the rest, which learns as much from a quarter fewer
-    tokens (docs/decisions.md), or adamw for everything."""
+    tokens (docs/decisions.md), or adamw for everything (so is auto)."""
     steps: int = 10_000
     """Updates."""
     batch_tokens: int = 8192
@@ -87,7 +88,7 @@ class PretrainingConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.learning_rate > 0, "learning_rate", "a number above 0")
+        self.require(self.learning_rate > 0, "learning_rate", "a number above 0 and at most 1")
         self.require(self.steps >= 1, "steps", "1 or more")
         lengths = self.sequence_lengths
         rising = lengths[:1] >= (8,) and all(a < b for a, b in pairwise(lengths))
@@ -247,6 +248,11 @@ def split_documents(corpus: Corpus, config: PretrainingConfig) -> tuple[np.ndarr
     count = min(500, int(corpus.documents * config.held_out))
     if count < 2:
         return everything, everything[:0]
+    if corpus.documents - count < 2:
+        raise InputError(
+            f"--held-out is {config.held_out:g}, which leaves {corpus.documents - count} of {corpus.documents:,} "
+            f"documents to read; give a smaller share."
+        )
     aside = np.linspace(0, corpus.documents - 1, count).astype(np.int64)
     return np.setdiff1d(everything, aside), aside
 
@@ -279,9 +285,10 @@ def start_with_word_vectors(bert: Bert, vectors: np.ndarray, counts: np.ndarray)
     than `SELDOM` times keep their random vectors.
     """
     often = counts >= SELDOM
-    known = vectors[often] - vectors[often].mean(axis=0)
-    known *= VECTOR_DEVIATION / known.std()
-    bert.embeddings.token.weight[torch.from_numpy(often)] = torch.from_numpy(known)
+    if often.sum() > 1:
+        known = vectors[often] - vectors[often].mean(axis=0)
+        known *= VECTOR_DEVIATION / known.std()
+        bert.embeddings.token.weight[torch.from_numpy(often)] = torch.from_numpy(known)
     frequency = np.log((counts + 1.0) / (counts.sum() + len(counts)))
     bias = bert.output(MASKED_WORD.name).get_parameter("bias")
     bias.copy_(torch.from_numpy(frequency - frequency.mean()))
@@ -377,7 +384,7 @@ def pretrain(
     corpus: str | os.PathLike,
     out: str | os.PathLike,
     *,
-    size: str = "mini",
+    size: str | None = None,
     encoder: str | os.PathLike | None = None,
     config: PretrainingConfig | None = None,
     resume: bool = False,
@@ -385,10 +392,11 @@ def pretrain(
 ) -> tuple[Bert, Tokenizer, TrainingLog]:
     """Pre-train an encoder on a corpus directory and write it to `out`, with `metrics.json`.
 
-    It is a new one of a preset size, or `encoder` (directory, shipped name or hub id), which goes on reading. Until it
-    is finished the run lives in a directory beside `out`, called `OUT.run`. With `resume` an unfinished run goes on
-    from its last checkpoint, to the same weights as if it had never stopped; without one it starts. Raises InputError
-    for what the user must mend and `Stopped` if asked to stop (SIGTERM), with a checkpoint written.
+    It is a new one of a preset `size` (mini unless given), or `encoder` (directory, shipped name or hub id), which goes
+    on reading. Until it is finished the run lives in a directory beside `out`, called `OUT.run`, where one process at a
+    time may be at work. With `resume` an unfinished run goes on from its last checkpoint, to the same weights as if it
+    had never stopped; without one it starts. Raises InputError for what the user must mend and `Stopped` if asked to
+    stop (SIGTERM), with a checkpoint written.
     """
     config = config or PretrainingConfig()
     out, ranks = Path(out), Ranks.join()
@@ -396,11 +404,30 @@ def pretrain(
     unfinished = out.with_name(out.name + ".run")
     if unfinished.exists() and not resume and not overwrite:
         raise InputError(f"{unfinished} holds an unfinished run; add --resume to go on or --overwrite to start anew.")
-    going_on = resume and unfinished.exists()  # what was verified when the run began is not read again
-    opened = Corpus.open(corpus, verify=ranks.first and not going_on)
+    with alone_in(unfinished, anew=not resume) if ranks.first else nullcontext():
+        return _pretrain(corpus, out, unfinished, size, encoder, config, ranks, overwrite)
+
+
+def _pretrain(
+    corpus: str | os.PathLike,
+    out: Path,
+    unfinished: Path,
+    size: str | None,
+    encoder: str | os.PathLike | None,
+    config: PretrainingConfig,
+    ranks: Ranks,
+    overwrite: bool,
+) -> tuple[Bert, Tokenizer, TrainingLog]:
+    """`pretrain`, once no other process is at work in the directory `unfinished`."""
+    ranks.wait()  # until what is not to be gone on with is gone
+    checkpoints = unfinished / "checkpoints"
+    going_on = any(checkpoints.glob("update-*"))  # what was verified when the run began is not read again
+    opened = Corpus.open(corpus, verify=ranks.first_here and not going_on)
     if encoder is None:
-        shape = preset(size, opened.tokenizer.vocab_size)
+        shape = preset(size or "mini", opened.tokenizer.vocab_size)
         bert = new_encoder(shape, next_sentence=config.next_sentence, seed=config.seed)
+    elif size is not None:
+        raise InputError(f"--preset is for a new encoder; {encoder} has its size already.")
     elif config.word2vec:
         raise InputError(f"--word2vec is for a new encoder; {encoder} has token embeddings already.")
     else:
@@ -412,17 +439,14 @@ def pretrain(
             f"--sequence-lengths."
         )
     ranks.require_same(opened.fingerprint, "corpus")
-    if ranks.first and unfinished.exists() and not resume:
-        shutil.rmtree(unfinished)
-    ranks.wait()
-    settings = {"encoder": str(encoder or size), "corpus": opened.fingerprint, **deciding(config)}
+    settings = {"encoder": str(encoder or size or "mini"), "corpus": opened.fingerprint, **deciding(config)}
     ranks.require_same(json.dumps(settings), "settings")
     if config.word2vec:
         bert = new_encoder_with_word_vectors(bert, opened, config, unfinished, json.dumps(settings), ranks)
-    checkpoints = Checkpoints(unfinished / "checkpoints", settings, every_seconds=60 * config.checkpoint_minutes)
+    keeping = Checkpoints(checkpoints, settings, every_seconds=60 * config.checkpoint_minutes)
     watch = Watch(unfinished) if ranks.first else None
     known = positions if encoder is not None else 0
-    log = fit(bert, opened, config, positions_read=known, checkpoints=checkpoints, watch=watch, ranks=ranks)
+    log = fit(bert, opened, config, positions_read=known, checkpoints=keeping, watch=watch, ranks=ranks)
     if watch is None:
         return bert, opened.tokenizer, log
     metrics = {

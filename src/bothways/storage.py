@@ -11,6 +11,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -25,10 +26,13 @@ import fsspec.compression
 import fsspec.core
 import fsspec.utils
 import pyarrow
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from bothways.errors import InputError
 
+LOCK = "lock"
+"""The file by which a process keeps others out of a directory."""
 LONGEST_NAME = 200
 """Bytes of the name of a directory to write; file systems allow 255, and what is unfinished has a longer name."""
 BROKEN_COMPRESSION = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
@@ -73,14 +77,19 @@ def beginning_of(path: str | os.PathLike) -> str:
         return hashlib.sha256(stream.read(1 << 20)).hexdigest()[:16]
 
 
+def is_pipe(path: str | os.PathLike) -> bool:
+    """Whether this can be read but once, and not sought in, like /dev/stdin."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 @contextmanager
 def open_input(path: str | os.PathLike, meter: Meter | None = None, *, raw: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes, decompressed unless they are wanted `raw`; whatever is wrong with it becomes one
     sentence that names it."""
     path = os.fspath(path)
     try:
-        with fsspec.open(path, "rb") as opened:
-            if meter is not None:
+        with open(path, "rb") if is_pipe(path) else fsspec.open(path, "rb") as opened:
+            if meter is not None and opened.seekable():
                 meter.watch(opened)
             with nullcontext(opened) if raw else decompressed(opened, path) as stream:
                 yield stream
@@ -176,6 +185,32 @@ def new_directory(path: str | os.PathLike, overwrite: bool = False) -> Iterator[
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextmanager
+def alone_in(directory: Path, *, anew: bool) -> Iterator[None]:
+    """Make a directory for unfinished work, or empty it if that is to begin `anew`, and keep other processes out.
+
+    The lock in it ends with this process, however that ends. Raises InputError if another process is at work there.
+    """
+    with clear_disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"{directory}: another process is at work on this; wait for it or name another directory to write."
+            ) from None
+    try:
+        for old in directory.iterdir() if anew else ():
+            if old.name != LOCK:
+                shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        yield
+    finally:
+        if directory.is_dir() and [path.name for path in directory.iterdir()] == [LOCK]:  # nothing to go on from
+            shutil.rmtree(directory, ignore_errors=True)
+        lock.release()
+
+
 def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[str | os.PathLike | None] = ()) -> None:
     """Raise InputError if `path` exists and may not be overwritten, or cannot be written; long work asks this first.
 
@@ -229,14 +264,15 @@ def clear_disk_errors(path: str | os.PathLike) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         message = str(error)
-        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if getattr(error, "errno", None) in full or any(f"(os error {number})" in message for number in full):
+        told = re.search(r"\(os error (\d+)\)", message)  # by safetensors
+        number = int(told[1]) if told else getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise InputError(f"{path}: no space left on the device; free some or write elsewhere.") from error
-        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError(f"{path}: you may not write here; change the permissions or write elsewhere.") from error
-        if isinstance(error, IsADirectoryError):
+        if number == errno.EISDIR:
             raise InputError(f"{path}: this is a directory; name a file.") from error
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        if number in (errno.ENOENT, errno.ENOTDIR):
             raise InputError(f"{path}: the place to write to is gone or no directory ({message}).") from error
         raise
 

@@ -16,15 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
+from tokenizers import Regex
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, Split
+from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 
 from bothways.errors import InputError
 
 PADDING, UNKNOWN, FIRST, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+LONGEST_WORD = 100
+"""Characters; a longer word is an unknown one."""
 SPECIAL_TOKENS = (PADDING, UNKNOWN, FIRST, SEPARATOR, MASK)
 
 Text = str | Sequence[str]
@@ -79,7 +83,7 @@ class Tokenizer:
         At most as many characters as half of its entries are kept, the commonest (Chinese needs thousands of them; a
         letter takes two entries, as it is and with ##); pieces of words fill the rest.
         """
-        if vocab_size > 1 << 30:
+        if vocab_size > 10_000_000:
             raise InputError(f"A vocabulary of {vocab_size} entries is too large; ask for some ten thousand.")
         if vocab_size < 64:
             raise InputError(
@@ -92,6 +96,9 @@ class Tokenizer:
             limit_alphabet=(vocab_size - len(SPECIAL_TOKENS)) // 2,
             show_progress=False,
         )
+        # Words too long to be cut afterwards, as base64 is, would only take time: it grows with their square.
+        too_long = Split(Regex(f"^.{{{LONGEST_WORD + 1},}}$"), behavior="removed")
+        backend.pre_tokenizer = PreTokenizers([backend.pre_tokenizer, too_long])
         backend.train_from_iterator(texts, trainer)
         vocabulary = backend.get_vocab()
         if len(vocabulary) == len(SPECIAL_TOKENS):
@@ -104,7 +111,7 @@ class Tokenizer:
         for token in SPECIAL_TOKENS:
             if token not in vocabulary:
                 raise InputError(f"The vocabulary lacks {token}; this is not a BERT WordPiece vocabulary.")
-        model = WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=100)
+        model = WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=LONGEST_WORD)
         return cls(assemble(model, lowercase=lowercase))
 
     @classmethod

@@ -192,7 +192,8 @@ def test_mistakes(tmp_path: Path, alphabet: Corpus, letters: Tokenizer) -> None:
         Corpus.open(lonely.directory)
     Corpus.open(alphabet.directory, verify=False)
     description = json.loads((alphabet.directory / "corpus.json").read_text())
-    for damage in ("{", "[]", json.dumps({"format": FORMAT}), json.dumps(description | {"shards": []})):
+    lacking = json.dumps(description | {"shards": [{"sha256": "", "tokens": 3}]})
+    for damage in ("{", "[]", json.dumps({"format": FORMAT}), json.dumps(description | {"shards": []}), lacking):
         (alphabet.directory / "corpus.json").write_text(damage)
         with pytest.raises(InputError, match=r"build (the corpus|it) again"):
             Corpus.open(alphabet.directory)

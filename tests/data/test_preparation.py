@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -104,6 +106,13 @@ def test_killed_at_the_very_end(
         raise KeyboardInterrupt
 
     build_corpus(documents(), tokenizer, tmp_path / "alone")
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "tidy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_corpus(documents(), tokenizer, tmp_path / "finished")
+    assert content(tmp_path / "finished") != content(tmp_path / "alone")
+    preparation.tidy(tmp_path / "finished")  # as `--resume` does
+    assert content(tmp_path / "finished") == content(tmp_path / "alone")
     with monkeypatch.context() as patch:
         patch.setattr(preparation, "replace_directory", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -263,6 +272,30 @@ def test_zstandard_and_lists_of_lines(tokenizer: Tokenizer, tmp_path: Path) -> N
     (tmp_path / "b.jsonl").write_text('{"text": {"a": 1}}\n')
     with pytest.raises(InputError, match="line 1: column 'text' holds an object"):
         build_from_files([str(tmp_path / "b.jsonl")], tokenizer, tmp_path / "b", quiet=True)
+
+
+def test_what_can_be_read_but_once(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A pipe: no size, nothing to seek in."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("One text. Of two.\n\nAnother.\n",))
+    writer.start()
+    corpus = build_from_files([str(tmp_path / "pipe")], tokenizer, tmp_path / "corpus", quiet=True)
+    writer.join()
+    assert corpus.documents == 2
+
+
+def test_numbers_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": 0}\n{"text": null}\n{"text": 7}\n')
+    assert list(preparation.read_documents(tmp_path / "a.jsonl")) == [["0"], ["7"]]
+
+
+def test_words_that_are_never_cut_are_not_learned_from() -> None:
+    """Their time would grow with the square of their length: 30,000 letters took seconds."""
+    blob = "".join(random.Random(0).choices("abcdefgh", k=200_000))
+    text = "a short word and another word"
+    started = time.monotonic()
+    assert Tokenizer.train([text, blob], 200).to_json() == Tokenizer.train([text], 200).to_json()
+    assert time.monotonic() - started < 10
 
 
 def test_a_vocabulary_of_nothing_and_of_few_entries() -> None:

@@ -119,6 +119,17 @@ def test_pretraining_refuses(shell: Shell, encoder_directory: Path, tmp_path: Pa
     assert "this name is too long" in shell.refuses(*long, "file.txt")
     shell(*build, "file.txt")
     assert "corpus is finished; there is nothing to resume." in shell(*build, "file.txt", "--resume")[1]
+    run = ("pretrain", "--corpus", "corpus", "--out", "out")
+    assert shell.refuses(*run, "--learning-rate", "nan") == (
+        "bothways: --learning-rate is nan; give a number above 0 and at most 1."
+    )
+    assert "--steps is 0; give 1 or more" in shell.refuses(*run, "--steps", "0")
+    assert "not memory enough" in shell.refuses(
+        *run, "--preset", "tiny", "--batch-tokens", 10**15, "--no-next-sentence", "--held-out", 0
+    )
+    assert "--batch-size is 0; give 1 or more" in shell.refuses(
+        "finetune", "--train", "file.txt", "--out", "out", "--batch-size", "0"
+    )
     assert "no preset 'huge'" in shell.refuses("pretrain", "--corpus", "corpus", "--preset", "huge", "--out", "out")
     assert not (tmp_path / "out").exists()
 

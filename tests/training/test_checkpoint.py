@@ -106,7 +106,7 @@ def test_the_last_few_are_kept(encoder_config: EncoderConfig, tmp_path: Path) ->
     assert [p.name for p in sorted(tmp_path.iterdir())] == [f"update-000000{n:02}" for n in (9, 10, 11)]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "no json"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "no json", "other json", "no digests"])
 def test_a_damaged_one_is_named_and_the_one_before_it_used(
     encoder_config: EncoderConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
@@ -120,6 +120,12 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(
         state.write_bytes(content[:-10] + bytes([content[-10] ^ 1]) + content[-9:])
     elif damage == "missing":
         state.unlink()
+    elif damage == "no digests":
+        (newest / "SHA256SUMS").unlink()
+    elif damage == "other json":
+        known = (newest / "state.json").read_text()
+        (newest / "state.json").write_text(known.replace('"updates": 11', '"updates": 12'))
+        assert (newest / "state.json").read_text() != known
     else:
         (newest / "state.json").write_text('{"upd')
     found = Every(tmp_path, {"rate": 1}).latest()
@@ -163,6 +169,34 @@ def test_a_full_disk_leaves_the_last_good_one(
             run(encoder_config, tmp_path)
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["update-00000001", "update-00000002"]
     assert torch.equal(run(encoder_config, tmp_path), run(encoder_config, None))
+
+
+def test_a_lost_directory_is_not_made_anew(encoder_config: EncoderConfig, tmp_path: Path) -> None:
+    """What was in it may come back; a fresh one in its place would hide that, and begin again from nothing."""
+    bert = random_bert(encoder_config, *OUTPUTS)
+
+    def lose(bert: Bert, log: TrainingLog) -> None:
+        if log.updates == 4:
+            (tmp_path / "run").rename(tmp_path / "elsewhere")
+
+    with pytest.raises(InputError, match="run is gone; put it back and go on with --resume"):
+        train(
+            bert,
+            Random(encoder_config, UPDATES),
+            settings(),
+            device=CPU,
+            checkpoints=Every(tmp_path / "run", {}),
+            after_update=lose,
+            quiet=True,
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["elsewhere"]
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 3
+
+
+def test_sha256sum_reads_the_digests(encoder_config: EncoderConfig, tmp_path: Path) -> None:
+    run(encoder_config, tmp_path)
+    for path in tmp_path.iterdir():
+        subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=path, check=True)
 
 
 def test_asked_to_stop(encoder_config: EncoderConfig, tmp_path: Path) -> None:

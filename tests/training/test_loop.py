@@ -130,21 +130,28 @@ def test_gradients_kept_in_place_change_nothing(encoder_config: EncoderConfig) -
     torch.testing.assert_close(weights(bert), weights(plain), atol=1e-6, rtol=1e-5)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(encoder_config: EncoderConfig, tmp_path: Path) -> None:
-    """A checkpoint of it would push out the last good ones."""
+@pytest.mark.parametrize(
+    ("every", "said", "after"),
+    [(0, "The weights are no longer numbers", 1), (600, "The loss of 'a' is no longer a", 25)],
+)
+def test_what_is_no_number_ends_the_run(
+    encoder_config: EncoderConfig, tmp_path: Path, every: float, said: str, after: int
+) -> None:
+    """A checkpoint of it would push out the last good ones, and stand in the way of going on."""
     bert = random_bert(encoder_config, *OUTPUTS)
-    checkpoints = Checkpoints(tmp_path, {}, every_seconds=0)
-    with pytest.raises(InputError, match=r"The loss of 'a' is no longer a number after \d+ updates; .*--learning-rate"):
-        train(
-            bert,
-            Random(encoder_config, 40),
-            settings(learning_rate=1e30),
-            device=CPU,
-            checkpoints=checkpoints,
-            quiet=True,
-        )
-    kept = checkpoints.latest()
-    assert kept is None or all(torch.isfinite(loss) for loss in kept.recent.values())
+    next(bert.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    checkpoints = Checkpoints(tmp_path, {}, every_seconds=every)
+    with pytest.raises(InputError, match=rf"{said}.* after {after} updates; .*--learning-rate"):
+        train(bert, Random(encoder_config, 40), settings(), device=CPU, checkpoints=checkpoints, quiet=True)
+    assert checkpoints.latest() is None
+
+
+def test_the_last_update_is_judged_too(encoder_config: EncoderConfig) -> None:
+    """Its loss was computed before it."""
+    bert = random_bert(encoder_config, *OUTPUTS)
+    next(bert.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(InputError, match="The weights are no longer numbers after 1 updates"):
+        train(bert, Random(encoder_config, 1), settings(), device=CPU, quiet=True)
 
 
 def test_schedule() -> None:

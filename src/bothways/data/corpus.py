@@ -131,6 +131,12 @@ def digest(arrays: list[np.ndarray]) -> str:
     return total.hexdigest()
 
 
+def is_described(shard: Any) -> bool:
+    """Whether an entry of corpus.json says of a shard what opening it needs."""
+    sizes = shard.get("bytes") if isinstance(shard, dict) else None
+    return isinstance(sizes, dict) and ARRAYS.keys() <= sizes.keys() and "sha256" in shard
+
+
 def read_description(directory: Path) -> Mapping[str, Any]:
     """The content of corpus.json."""
     try:
@@ -143,6 +149,7 @@ def read_description(directory: Path) -> Mapping[str, Any]:
         raise InputError(f"{directory}: corpus.json is not JSON ({error}); build the corpus again.") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise InputError(f"{directory}: this corpus is of another format than {FORMAT}; build it again.")
-    if not description.get("shards") or "tokenizer" not in description:
+    shards = description.get("shards")
+    if not shards or "tokenizer" not in description or not all(map(is_described, shards)):
         raise InputError(f"{directory}: corpus.json is damaged; build the corpus again.")
     return description

@@ -37,7 +37,7 @@ def read_documents(path: str | os.PathLike, column: str = "text", *, meter: Mete
             if column not in cells:
                 raise InputError(f"{path}, {where}: there is no column {column!r}; a document's text belongs there.")
             value = cells[column]
-            given = value if isinstance(value, list) else [value or ""]
+            given = value if isinstance(value, list) else ["" if value is None else value]
             texts = [as_text(line, column, f"{path}, {where}") for line in given]
             yield from cut([line for text in texts for line in text.splitlines()])
         return

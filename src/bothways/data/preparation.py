@@ -35,7 +35,9 @@ from bothways.data.words import cutter as cutter_of
 from bothways.errors import InputError
 from bothways.progress import Progress
 from bothways.storage import (
+    LOCK,
     Meter,
+    alone_in,
     beginning_of,
     clear_disk_errors,
     flush,
@@ -226,8 +228,13 @@ class ShardWriter:
         tokenizer.save(self.directory)
         write_whole(self.directory / "corpus.json", json.dumps(description, indent=2) + "\n")
         replace_directory(self.directory, out)
-        for left_over in ("journal.json", *(f"{index:05}.keys" for index in range(len(shards)))):
-            (out / left_over).unlink()
+        tidy(out)
+
+
+def tidy(corpus: Path) -> None:
+    """Remove from a finished corpus what only its build needed; a build killed at the very end leaves it."""
+    for left_over in (*corpus.glob("*.keys"), corpus / "journal.json", corpus / LOCK):
+        left_over.unlink(missing_ok=True)
 
 
 # ── The whole ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -256,12 +263,10 @@ def build_corpus(
     out = Path(out)
     refuse_existing(out, overwrite)
     unfinished = out.with_name(out.name + ".run")
-    if unfinished.exists() and not resume:
-        if not overwrite:
-            raise InputError(f"{unfinished} holds an unfinished build; add --resume to go on or --overwrite.")
-        shutil.rmtree(unfinished)
+    if unfinished.exists() and not resume and not overwrite:
+        raise InputError(f"{unfinished} holds an unfinished build; add --resume to go on or --overwrite.")
     settings = {"tokenizer": tokenizer.fingerprint, "duplicates": duplicates, "words": words, "inputs": list(inputs)}
-    with clear_disk_errors(out):
+    with alone_in(unfinished, anew=not resume), clear_disk_errors(out):
         writer = ShardWriter(unfinished, tokenizer.vocab_size, settings)
         try:
             for group, cut in cuts(islice(documents, writer.read, None), tokenizer, duplicates, words, processes):

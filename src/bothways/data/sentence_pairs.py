@@ -66,8 +66,7 @@ class SentencePairs:
         self.corpus, self.room, self.seed = corpus, sequence_length - SPECIALS, seed
         self.short_share, self.random_share = short_share, random_share
         self._token_of = corpus.token_starts  # (sentences + 1,): the token with which each sentence starts
-        self._epoch = -1
-        self._cached: tuple[np.ndarray, np.ndarray, np.ndarray]
+        self._last: tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
         self.in_epoch = len(self._stretches(0)[0])
         """Positions in an epoch: as many as the first one has stretches, so that any position is found at once."""
 
@@ -103,8 +102,9 @@ class SentencePairs:
 
     def _stretches(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The stretches of an epoch: (first sentence, sentence after the last, the order to visit them in)."""
-        if epoch == self._epoch:
-            return self._cached
+        known = self._last  # looked up once: several threads make batches, perhaps of two epochs
+        if known is not None and known[0] == epoch:
+            return known[1]
         documents, token_of = self.corpus.document_starts, self._token_of
         # From the start of every document, all documents abreast: a stretch ends where its target is reached, or with
         # the document, and the next one begins there.
@@ -118,8 +118,8 @@ class SentencePairs:
             start, last = end[end < last], last[end < last]
         firsts, ends = np.sort(np.concatenate(begun)), np.sort(np.concatenate(ended))  # they do not overlap
         order = np.random.default_rng([self.seed, epoch]).permutation(len(firsts))
-        self._epoch, self._cached = epoch, (firsts, ends, order)
-        return self._cached
+        self._last = epoch, (firsts, ends, order)
+        return firsts, ends, order
 
     def _targets(self, epochs: np.ndarray, sentences: np.ndarray) -> np.ndarray:
         """The tokens that a stretch aims at which starts, in an epoch, at a sentence: (n,), (n,) → (n,) int64."""

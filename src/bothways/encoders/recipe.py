@@ -139,7 +139,8 @@ def make(name: str, recipe: Recipe, texts: Path, out: Path) -> Path:
     before = None
     for encoder, config in zip(stages, recipe.training, strict=True):
         if not encoder.exists():
-            pretrain(work / "corpus", encoder, size=recipe.preset, encoder=before, config=config, resume=True)
+            size = recipe.preset if before is None else None
+            pretrain(work / "corpus", encoder, size=size, encoder=before, config=config, resume=True)
         before = encoder
     bert, tokenizer, _ = load_model(stages[-1])
     save_model(

@@ -3,10 +3,11 @@
     checkpoints/
       update-00001000/
         state.safetensors   weights, moments of the optimizers, losses not yet logged
-        state.json          the update, what was measured, the settings, and the SHA-256 of state.safetensors
+        state.json          the update, what was measured, the settings
+        SHA256SUMS          the digests of both, as `sha256sum --check` reads them
 
 Order, masking and dropout are pure functions of the seed and the update, so there is no random state to keep. A
-checkpoint appears whole or not at all; the last few are kept, and one that does not match its digest is passed over.
+checkpoint appears whole or not at all; the last few are kept, and one that does not match its digests is passed over.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class State:
     """`weights.NAME`, `MOMENT.NAME` for each of the `MOMENTS` of its optimizer, and `recent.OUTPUT`."""
     measured: Mapping[str, Any]
     """What the training log held."""
-    sha256: str
-    """The digest of its tensors."""
+    digests: str
+    """What tells it from every other."""
 
     def restore(self, bert: Bert, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Put weights and moments back where they were."""
@@ -91,6 +92,7 @@ class Checkpoints:
         self.settings = json.loads(json.dumps(settings))
         self._saved_at = time.monotonic()
         self._damaged: set[Path] = set()
+        self._begun = False
         for left_over in directory.glob(".update-*"):  # of a run that was killed while it wrote
             shutil.rmtree(left_over, ignore_errors=True)
 
@@ -130,15 +132,14 @@ class Checkpoints:
         goal = self.directory / f"update-{update:08}"
         if not write:
             return goal
+        if self._begun and not self.directory.is_dir():  # made anew, it would hide those that were in it
+            raise InputError(f"{self.directory} is gone; put it back and go on with --resume, or start anew.")
         with new_directory(goal, overwrite=True) as scratch:
             save_file(tensors, scratch / "state.safetensors")
-            content = {
-                "update": update,
-                "sha256": digest(scratch / "state.safetensors"),
-                "settings": self.settings,
-                "measured": measured,
-            }
+            content = {"update": update, "settings": self.settings, "measured": measured}
             (scratch / "state.json").write_text(json.dumps(content), "utf-8")
+            (scratch / "SHA256SUMS").write_text(digests(scratch), "utf-8")
+        self._begun = True
         self._damaged.discard(goal)
         whole_ones = [path for path in self.paths() if path not in self._damaged]
         for old in (*self._damaged, *whole_ones[: -self.keep]):
@@ -152,6 +153,7 @@ class Checkpoints:
         Raises InputError if it belongs to a run with other settings, or if all are damaged.
         """
         paths = self.paths()
+        self._begun = bool(paths)
         for path in reversed(paths):
             try:
                 return self._read(path)
@@ -165,9 +167,9 @@ class Checkpoints:
         return None
 
     def _read(self, path: Path) -> State:
+        if (found := digests(path)) != (path / "SHA256SUMS").read_text("utf-8"):
+            raise ValueError("its digests do not match")
         content = json.loads((path / "state.json").read_text("utf-8"))
-        if content["sha256"] != digest(path / "state.safetensors"):
-            raise ValueError("its digest does not match")
         for name in sorted({*self.settings, *content["settings"]}):
             now, then = self.settings.get(name), content["settings"].get(name)
             if now != then:
@@ -175,7 +177,7 @@ class Checkpoints:
                     f"{path}: this run was started with {name} {then!r}, not {now!r}; go on with the same settings "
                     f"or start anew with --overwrite."
                 )
-        return State(content["update"], load_file(path / "state.safetensors"), content["measured"], content["sha256"])
+        return State(content["update"], load_file(path / "state.safetensors"), content["measured"], found)
 
 
 def owners(optimizers: Sequence[torch.optim.Optimizer]) -> dict[Tensor, torch.optim.Optimizer]:
@@ -183,13 +185,16 @@ def owners(optimizers: Sequence[torch.optim.Optimizer]) -> dict[Tensor, torch.op
     return {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
+def digests(checkpoint: Path) -> str:
+    """The SHA-256 of each file of a checkpoint, as the program sha256sum writes them."""
+    lines = ""
+    for name in ("state.safetensors", "state.json"):
         total = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            total.update(block)
-        return total.hexdigest()
+        with (checkpoint / name).open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+        lines += f"{total.hexdigest()}  {name}\n"
+    return lines
 
 
 @contextmanager

@@ -52,6 +52,11 @@ class Ranks:
         """Whether this process speaks and writes for all."""
         return self.rank == 0
 
+    @property
+    def first_here(self) -> bool:
+        """Whether this is the first process of its machine."""
+        return self.world == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+
     def sums(self, values: Tensor) -> Tensor:
         """The sum over all ranks, in place. Any shape."""
         if self.world > 1:
@@ -125,6 +130,11 @@ def leave() -> None:
 def is_shared_out(tensor: Tensor) -> bool:
     """Whether this is torch's DTensor, whose module takes half a second to import and is not needed by one process."""
     return hasattr(tensor, "full_tensor")
+
+
+def own(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that is shared out; any other as it is."""
+    return tensor.to_local() if is_shared_out(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole(tensor: Tensor) -> Tensor:

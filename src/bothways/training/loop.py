@@ -23,7 +23,7 @@ from bothways.memory import keep_freed_memory
 from bothways.model.bert import Bert
 from bothways.progress import Progress
 from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
-from bothways.training.distributed import ALONE, Ranks
+from bothways.training.distributed import ALONE, Ranks, own
 from bothways.training.optimization import OptimizerName, optimizers_for, schedule
 from bothways.training.precision import Precision, computes_by_shape, computing_in, default_device, resolve
 from bothways.training.recording import Recorder, shape_of, tensors_of, with_tensors
@@ -64,9 +64,9 @@ class TrainingConfig:
     """Decides fresh weights, order, masking and dropout."""
 
     def __post_init__(self) -> None:
-        self.require(self.learning_rate >= 0, "learning_rate", "a number above 0")
+        self.require(0 <= self.learning_rate <= 1, "learning_rate", "a number above 0 and at most 1")
         self.require(0 <= self.warmup < 1, "warmup", "a share of at least 0 and below 1")
-        self.require(self.weight_decay >= 0, "weight_decay", "0 or more")
+        self.require(0 <= self.weight_decay <= 1, "weight_decay", "0 or more, at most 1")
         self.require(self.muon_every >= 0, "muon_every", "1 or more, or 0")
         self.require(self.gradient_clip > 0, "gradient_clip", "a number above 0")
         self.require(self.micro_batch_tokens >= 0, "micro_batch_tokens", "1 or more, or 0")
@@ -180,7 +180,7 @@ def train(
     if checkpoints is not None:
         state = checkpoints.latest()
         ranks.require_same(
-            "none" if state is None else f"{state.update} {state.sha256}",
+            "none" if state is None else f"{state.update} {state.digests}",
             f"newest checkpoint in {checkpoints.directory}",
             "share the directory, or copy it to every machine",
         )
@@ -220,6 +220,7 @@ def train(
     def save() -> Path:
         assert checkpoints is not None
         recent.require_finite(log.updates)
+        require_finite(bert, log.updates, ranks)
         measured = {**asdict(log), "recent_counts": recent.counts}
         return checkpoints.save(log.updates, bert, optimizers, recent.sums, measured, write=ranks.first)
 
@@ -248,6 +249,7 @@ def train(
             log.operations += float(done[1]) / ranks.world  # `peak` is that of one rank's hardware
             if log.updates % log_every == 0 or log.updates == total:
                 recent.require_finite(log.updates)  # asks the device, so that the seconds below are those of its work
+                require_finite(bert, log.updates, ranks)
                 for output, loss in recent.means().items():
                     log.losses.setdefault(output, []).append((log.updates, loss))
             log.seconds = seconds_before + time.perf_counter() - started
@@ -268,6 +270,15 @@ def train(
         ranks.gather(bert, given)
     given.eval()
     return log
+
+
+def require_finite(bert: Bert, update: int, ranks: Ranks) -> None:
+    """Raise InputError if a weight is no longer a number, which losses tell only in the update after."""
+    finite = torch.stack([own(parameter.detach()).isfinite().all() for parameter in bert.parameters()])
+    if ranks.any(not finite.all()):
+        raise InputError(
+            f"The weights are no longer numbers after {update:,} updates; train with a smaller --learning-rate."
+        )
 
 
 def keep_gradients_in_place(bert: Bert, device: torch.device) -> None:
