@@ -200,6 +200,8 @@ def alone_in(directory: Path, *, anew: bool) -> Iterator[None]:
             raise InputError(
                 f"{directory}: another process is at work on this; wait for it or name another directory to write."
             ) from None
+        except NotImplementedError:  # some network file systems have no locks
+            pass
     try:
         for old in directory.iterdir() if anew else ():
             if old.name != LOCK:
