@@ -253,6 +253,8 @@ def test_what_the_width_decides(width: int, rate: float, pooling: str, optimizer
     chosen = resolved(FinetuningConfig(), bert, 10_000)
     assert (chosen.learning_rate, chosen.pooling, chosen.epochs) == (pytest.approx(rate), pooling, 3)
     assert (chosen.optimizer, chosen.muon_every) == (optimizer, every)
+    epochs = [resolved(FinetuningConfig(), bert, rows).epochs for rows in (100, 1_600, 39_999, 40_000)]
+    assert epochs == [10, 6, 3, 2]
     given = FinetuningConfig(learning_rate=1e-3, pooling="first", epochs=2, optimizer="adamw", muon_every=2)
     assert resolved(given, bert, 10) == given
 

@@ -33,6 +33,8 @@ WIDE = 512
 """An encoder from this width on has a first token worth reading alone."""
 EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
 """Every row is seen `EPOCHS` times, and if that makes fewer than `UPDATES`, more often: `MOST_EPOCHS` times at most."""
+MANY_ROWS, EPOCHS_OF_MANY = 40_000, 2
+"""From so many rows on, so often is as good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,8 @@ class FinetuningConfig(TrainingConfig):
     """Muon moves each matrix at every so many updates, so much farther: its cost does not depend on how few tokens an
     update has. 0: by the encoder's width, 4 up to 256 and 8 above (docs/decisions.md)."""
     epochs: int = 0
-    """How often every row is seen; 0: 3 times, and small tables up to 10 times, until there are 300 updates."""
+    """How often every row is seen; 0: 3 times, tables of 40,000 rows twice, small ones up to 10 times, until there are
+    300 updates."""
     batch_size: int = 32
     """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
     max_length: int = 0
@@ -148,7 +151,7 @@ def resolved(config: FinetuningConfig, bert: Bert, rows: int) -> FinetuningConfi
     return replace(
         config,
         learning_rate=config.learning_rate or min(5e-4, 2e-5 * (768 / width) ** 3),
-        epochs=config.epochs or min(MOST_EPOCHS, max(EPOCHS, wanted)),
+        epochs=config.epochs or min(MOST_EPOCHS, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
         pooling=pooling if config.pooling == "auto" else config.pooling,
         optimizer=optimizer if config.optimizer == "auto" else config.optimizer,
         muon_every=config.muon_every or (4 if width <= 256 else 8),
