@@ -253,8 +253,6 @@ def test_what_the_width_decides(width: int, rate: float, pooling: str, optimizer
     chosen = resolved(FinetuningConfig(), bert, 10_000)
     assert (chosen.learning_rate, chosen.pooling, chosen.epochs) == (pytest.approx(rate), pooling, 3)
     assert (chosen.optimizer, chosen.muon_every) == (optimizer, every)
-    epochs = [resolved(FinetuningConfig(), bert, rows).epochs for rows in (100, 1_600, 39_999, 40_000)]
-    assert epochs == [10, 6, 3, 2]
     given = FinetuningConfig(learning_rate=1e-3, pooling="first", epochs=2, optimizer="adamw", muon_every=2)
     assert resolved(given, bert, 10) == given
 
@@ -271,8 +269,8 @@ def test_dropout_is_that_of_the_encoder_unless_asked_for(
     assert {module.p for module in bert.modules() if isinstance(module, torch.nn.Dropout)} == {dropout}
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (1_000, 10), (2_000, 5), (3_200, 3), (100_000, 3)])
-def test_few_rows_are_seen_more_often(encoder_directory: Path, rows: int, epochs: int) -> None:
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (1_000, 10), (2_000, 5), (3_200, 3), (39_999, 3), (40_000, 2)])
+def test_few_rows_are_seen_more_often_than_many(encoder_directory: Path, rows: int, epochs: int) -> None:
     bert, _, _ = load_model(encoder_directory)
     assert resolved(FinetuningConfig(), bert, rows).epochs == epochs
 
