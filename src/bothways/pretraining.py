@@ -404,6 +404,7 @@ def pretrain(
     unfinished = out.with_name(out.name + ".run")
     if unfinished.exists() and not resume and not overwrite:
         raise InputError(f"{unfinished} holds an unfinished run; add --resume to go on or --overwrite to start anew.")
+    ranks.wait()  # until every rank has looked, since the first now makes the directory
     with alone_in(unfinished, anew=not resume) if ranks.first else nullcontext():
         return _pretrain(corpus, out, unfinished, size, encoder, config, ranks, overwrite)
 
@@ -420,8 +421,7 @@ def _pretrain(
 ) -> tuple[Bert, Tokenizer, TrainingLog]:
     """`pretrain`, once no other process is at work in the directory `unfinished`."""
     ranks.wait()  # until what is not to be gone on with is gone
-    checkpoints = unfinished / "checkpoints"
-    going_on = any(checkpoints.glob("update-*"))  # what was verified when the run began is not read again
+    going_on = any(unfinished.glob("checkpoints/update-*"))  # what was verified when the run began is not read again
     opened = Corpus.open(corpus, verify=ranks.first_here and not going_on)
     if encoder is None:
         shape = preset(size or "mini", opened.tokenizer.vocab_size)
@@ -443,10 +443,10 @@ def _pretrain(
     ranks.require_same(json.dumps(settings), "settings")
     if config.word2vec:
         bert = new_encoder_with_word_vectors(bert, opened, config, unfinished, json.dumps(settings), ranks)
-    keeping = Checkpoints(checkpoints, settings, every_seconds=60 * config.checkpoint_minutes)
+    checkpoints = Checkpoints(unfinished / "checkpoints", settings, every_seconds=60 * config.checkpoint_minutes)
     watch = Watch(unfinished) if ranks.first else None
     known = positions if encoder is not None else 0
-    log = fit(bert, opened, config, positions_read=known, checkpoints=keeping, watch=watch, ranks=ranks)
+    log = fit(bert, opened, config, positions_read=known, checkpoints=checkpoints, watch=watch, ranks=ranks)
     if watch is None:
         return bert, opened.tokenizer, log
     metrics = {
