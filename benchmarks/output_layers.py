@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from bothways.batch import PackedBatch
-from bothways.memory import keep_freed_memory
+from bothways.hardware import Precision, default_device, keep_freed_memory, resolve
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, OutputConfig, preset
 from bothways.tokenizer import Encoding
-from bothways.training.precision import Precision, default_device, resolve
 
 TEXTS, TOKENS, VOCABULARY = 256, 64, 16_384
 

@@ -22,10 +22,10 @@ from bothways.batch import TrainingBatch
 from bothways.data.corpus import Corpus
 from bothways.data.preparation import build_corpus, build_from_files
 from bothways.demo import english_reviews
+from bothways.hardware import default_device, resolve
 from bothways.model.config import UNLABELLED, preset
 from bothways.pretraining import PretrainingBatches, PretrainingConfig, fit, new_encoder
 from bothways.tokenizer import Tokenizer
-from bothways.training.precision import default_device, resolve
 from bothways.training.throughput import peak, training_operations, wait
 
 

@@ -14,7 +14,7 @@ from conftest import random_bert
 from bothways.errors import InputError
 from bothways.formats import hugging_face
 from bothways.formats.hugging_face import save_model
-from bothways.memory import keep_freed_memory
+from bothways.hardware import keep_freed_memory
 from bothways.model.config import EncoderConfig
 from bothways.progress import Progress
 from bothways.storage import alone_in, new_directory, refuse_existing, write_whole, writing

@@ -17,11 +17,11 @@ from bothways.encoders import AUTO, locate
 from bothways.errors import InputError
 from bothways.finetuning import FinetuningConfig, Pooling, fit
 from bothways.formats.hugging_face import load_model, save_model
+from bothways.hardware import Precision
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import OutputConfig
 from bothways.tokenizer import Text
 from bothways.training.optimization import OptimizerName
-from bothways.training.precision import Precision
 
 OUTPUT = "label"
 

@@ -24,6 +24,7 @@ from bothways.data.word_vectors import word2vec
 from bothways.encoders import locate
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model, save_model
+from bothways.hardware import computing_in, default_device, resolve
 from bothways.model.bert import Bert
 from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, UNLABELLED, BertConfig, EncoderConfig, preset
 from bothways.storage import alone_in, refuse_existing
@@ -32,7 +33,6 @@ from bothways.training.checkpoint import Checkpoints
 from bothways.training.distributed import ALONE, Ranks, like, whole
 from bothways.training.loop import TrainingConfig, TrainingLog, train
 from bothways.training.optimization import OptimizerName
-from bothways.training.precision import computing_in, default_device, resolve
 from bothways.training.throughput import peak
 from bothways.training.watching import Watch
 

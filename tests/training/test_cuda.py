@@ -12,10 +12,10 @@ from test_loop import CPU, OUTPUTS, Random, settings, weights
 from test_rounding import pretraining_batch
 
 from bothways.batch import PackedBatch, TrainingBatch
+from bothways.hardware import computing_in
 from bothways.model.attention import packed_attention
 from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, EncoderConfig
 from bothways.training.loop import train
-from bothways.training.precision import computing_in
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = torch.device("cuda")

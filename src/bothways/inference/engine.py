@@ -17,10 +17,9 @@ from bothways.data.batching import by_length
 from bothways.encoders import locate
 from bothways.errors import InputError
 from bothways.formats.hugging_face import load_model
-from bothways.memory import keep_freed_memory
+from bothways.hardware import Precision, compiles_each_shape, default_device, keep_freed_memory, resolve
 from bothways.model.bert import Bert
 from bothways.tokenizer import Encoding, Text, Tokenizer
-from bothways.training.precision import Precision, computes_by_shape, default_device, resolve
 
 
 def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
@@ -74,7 +73,7 @@ class Engine:
         dtype = resolve(precision, self.device)
         self.bert.embeddings.to(dtype)
         self.bert.encoder.to(dtype)
-        self.rounds = computes_by_shape(self.device, dtype)
+        self.rounds = compiles_each_shape(self.device, dtype)
         self.words_are_cut = any(output.kind == "tags" for output in bert.config.outputs)
         self.names = tuple(
             output.name for output in bert.config.outputs if output.kind not in ("masked_word", "next_sentence")

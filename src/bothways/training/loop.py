@@ -19,13 +19,12 @@ from torch import Tensor
 
 from bothways.batch import TrainingBatch
 from bothways.errors import InputError
-from bothways.memory import keep_freed_memory
+from bothways.hardware import Precision, compiles_each_shape, computing_in, default_device, keep_freed_memory, resolve
 from bothways.model.bert import Bert
 from bothways.progress import Progress
 from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
 from bothways.training.distributed import ALONE, Ranks, own
 from bothways.training.optimization import OptimizerName, optimizers_for, schedule
-from bothways.training.precision import Precision, computes_by_shape, computing_in, default_device, resolve
 from bothways.training.recording import Recorder, shape_of, tensors_of, with_tensors
 from bothways.training.rounding import rounded_up
 from bothways.training.throughput import training_operations
@@ -209,7 +208,7 @@ def train(
         update = batches.update(step)
         tokens = sum(len(batch.inputs.token_ids) for batch in update)
         operations = sum(training_operations(bert, batch.inputs) for batch in update)
-        if recorder is not None or computes_by_shape(device, dtype):
+        if recorder is not None or compiles_each_shape(device, dtype):
             reads = {output.config.name: output.config.reads for output in bert.outputs}
             least = 16 if recorder is None else 256  # a recording is of all shapes together, so they have to be fewer
             update = [rounded_up(batch, reads, least=least) for batch in update]

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bothways.hardware import fast_dtype
 from bothways.model.bert import Bert
 
 OptimizerName = Literal["auto", "adamw", "muon"]
@@ -89,6 +90,7 @@ class Muon(torch.optim.Muon):
                     group["ns_coefficients"],
                     group["ns_steps"],
                     group["eps"],
+                    fast_dtype(matrices[0].device),
                 )
                 rate = self.every * group["lr"]
                 moves = directions.to(matrices[0].dtype) * (-0.2 * max(matrices[0].shape) ** 0.5 * rate)
@@ -96,15 +98,18 @@ class Muon(torch.optim.Muon):
                     matrix.mul_(1 - rate * group["weight_decay"]).add_(move)
 
 
-def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+def orthogonal(
+    matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float, dtype: torch.dtype
+) -> Tensor:
     """About the nearest orthogonal matrix, by Newton and Schulz (github.com/KellerJordan/Muon).
 
-    (rows, columns), or (n, rows, columns) for n of them → the same in bf16.
+    (rows, columns), or (n, rows, columns) for n of them → the same in `dtype`. bf16 has digits enough for it, but is
+    for machines that are fast at it.
     """
     a, b, c = coefficients
     add = torch.addmm if matrices.ndim == 2 else torch.baddbmm
     tall = matrices.shape[-2] > matrices.shape[-1]
-    found = matrices.bfloat16()
+    found = matrices.to(dtype)
     found = found.mT if tall else found
     found = found / torch.linalg.vector_norm(found, dim=(-2, -1), keepdim=True).clamp(min=eps)
     for _ in range(steps):

@@ -1,0 +1,93 @@
+"""What this machine is and what it is fast at: device, number format, memory. Asked here and nowhere else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Literal
+
+import torch
+
+from bothways.errors import InputError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+AUTO_PRECISION = "BOTHWAYS_PRECISION"
+"""Environment variable that says what `auto` stands for, fp32 or bf16, in place of what the processor tells."""
+
+BF16_CAPABILITIES = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
+"""What PyTorch calls the bf16 instructions of x86 and ARM processors."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGE = 1 << 30
+
+
+def default_device() -> torch.device:
+    """The accelerator, if there is one; else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fast_in_bf16(device: torch.device) -> bool:
+    """Whether the machine multiplies bf16 numbers faster than fp32 ones: any CUDA device that has them, a CPU with
+    AMX (about ten times), AVX-512 BF16 (two to four times) or ARM's bf16 instructions.
+
+    A CPU without such instructions does it in software, 10 to 40 times slower than fp32 (docs/decisions.md). The
+    environment variable `BOTHWAYS_PRECISION` overrules what the processor tells.
+    """
+    told = os.environ.get(AUTO_PRECISION, "")
+    if told not in ("", "fp32", "bf16"):
+        raise InputError(f"The environment variable {AUTO_PRECISION} is {told!r}; set it to fp32 or bf16, or unset it.")
+    if told:
+        return told == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return False
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(has.get(name) for name in BF16_CAPABILITIES)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The number format in which the machine multiplies matrices fastest."""
+    return torch.bfloat16 if fast_in_bf16(device) else torch.float32
+
+
+def resolve(precision: Precision, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 where the machine is fast at it; the other two are forced."""
+    if precision not in ("auto", "fp32", "bf16"):
+        raise InputError(f"There is no precision {precision!r}; choose auto, fp32 or bf16.")
+    if precision == "auto":
+        return fast_dtype(device)
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
+    """A context in which matrix products and attention run in `dtype`; weights and sums stay in fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def compiles_each_shape(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether matrix products are done by code made for one shape, which takes longer to make than to run, so that few
+    shapes are fast: oneDNN, which multiplies bf16 on a CPU, works so (docs/decisions.md)."""
+    return device.type == "cpu" and dtype == torch.bfloat16
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Have glibc keep and reuse freed memory of any size instead of handing it back to the kernel each time.
+
+    Large tensors would otherwise be new pages, zeroed by the kernel, on every operation; in a virtual machine that is
+    dear (measured in docs/decisions.md). It is a setting of the whole process, the same as starting it with
+    MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_. Returns whether it took effect; elsewhere than glibc it does
+    nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGE) and mallopt(M_TRIM_THRESHOLD, LARGE))
