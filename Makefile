@@ -11,10 +11,11 @@ demo: .venv/demo.done  ## pre-train, fine-tune and compare on real reviews, Chin
 test: .venv/dev.done  ## all tests
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python -m pytest
 
-check: .venv/dev.done  ## format, lint, types
+check: .venv/dev.done  ## format, lint, types, which room imports which
 	.venv/dev/bin/ruff format --check .
 	.venv/dev/bin/ruff check .
 	.venv/dev/bin/mypy
+	.venv/dev/bin/lint-imports --no-logo
 
 format: .venv/dev.done  ## put the code into its format
 	.venv/dev/bin/ruff format .

@@ -27,7 +27,7 @@ import numpy as np
 import pandas
 
 from bothways.demo import english_reviews, split
-from bothways.formats.hugging_face import load_model
+from bothways.formats.reading import load_model
 from bothways.inference.engine import Engine
 
 HERE = Path(__file__).parent

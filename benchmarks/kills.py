@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from bothways.data.preparation import build_corpus
+from bothways.corpus.build import build_corpus
 from bothways.demo import english_reviews
 from bothways.tokenizer import Tokenizer
 

@@ -15,13 +15,15 @@ import pandas
 from sklearn.metrics import accuracy_score
 
 from bothways import TextClassifier
-from bothways.data.corpus import Corpus
-from bothways.data.documents import split_sentences
-from bothways.data.preparation import build_corpus
+from bothways.corpus.build import build_corpus
+from bothways.corpus.documents import split_sentences
+from bothways.corpus.shards import Corpus
 from bothways.demo import chinese_reviews, split
-from bothways.formats.hugging_face import save_model
+from bothways.formats.writing import save_model
 from bothways.model.config import preset
-from bothways.pretraining import PretrainingConfig, new_encoder, pretrain
+from bothways.pretraining.config import PretrainingConfig
+from bothways.pretraining.initialization import new_encoder
+from bothways.pretraining.run import pretrain
 from bothways.tokenizer import Tokenizer
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bothways.data.documents import read_documents
+from bothways.corpus.documents import read_documents
 from bothways.demo import english_reviews
 from bothways.tokenizer import Tokenizer
 
@@ -87,7 +87,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             started = time.perf_counter()
             for start in range(0, len(lines), 10_000):
-                tokenizer.cut(lines[start : start + 10_000], with_offsets=True)
+                tokenizer.tokenize(lines[start : start + 10_000], with_offsets=True)
             library = time.perf_counter() - started
             times.append((library, build(small, root / "tokenizer", root / "corpus")[0]))
         whole, large_memory = build(large, root / "tokenizer", root / "corpus")

@@ -18,13 +18,16 @@ import numpy as np
 import torch
 import transformers
 
-from bothways.batch import TrainingBatch
-from bothways.data.corpus import Corpus
-from bothways.data.preparation import build_corpus, build_from_files
+from bothways.batch import UNLABELLED, TrainingBatch
+from bothways.corpus.build import build_corpus, build_from_files
+from bothways.corpus.shards import Corpus
 from bothways.demo import english_reviews
 from bothways.hardware import default_device, resolve
-from bothways.model.config import UNLABELLED, preset
-from bothways.pretraining import PretrainingBatches, PretrainingConfig, fit, new_encoder
+from bothways.model.config import preset
+from bothways.pretraining.batches import PretrainingBatches
+from bothways.pretraining.config import PretrainingConfig
+from bothways.pretraining.initialization import new_encoder
+from bothways.pretraining.run import fit
 from bothways.tokenizer import Tokenizer
 from bothways.training.throughput import peak, training_operations, wait
 

@@ -18,9 +18,10 @@ from sklearn.metrics import accuracy_score
 
 from bothways import TextClassifier
 from bothways.baselines.bag_of_words import BagOfWords
-from bothways.encoders import locate
-from bothways.formats.hugging_face import load_model, save_model
-from bothways.pretraining import new_encoder
+from bothways.formats.hub import locate
+from bothways.formats.reading import load_model
+from bothways.formats.writing import save_model
+from bothways.pretraining.initialization import new_encoder
 
 
 class Labelled(NamedTuple):

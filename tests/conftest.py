@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from bothways.data.corpus import Corpus
-from bothways.data.preparation import build_corpus
-from bothways.formats.hugging_face import save_model
+from bothways.corpus.build import build_corpus
+from bothways.corpus.shards import Corpus
+from bothways.formats.writing import save_model
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
 from bothways.tokenizer import Encoding, Tokenizer

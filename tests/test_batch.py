@@ -8,7 +8,7 @@ from conftest import random_bert, random_encodings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bothways.batch import PackedBatch, Run, coarsely
+from bothways.batch import PackedBatch, Run, round_up_coarsely
 from bothways.model.attention import attention_in_rows, attention_in_runs
 from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.tokenizer import Encoding
@@ -53,11 +53,11 @@ def test_alone_as_in_any_batch(encoder_config: EncoderConfig, lengths: list[int]
 
 
 def test_few_numbers_remain() -> None:
-    rounded = [coarsely(number) for number in range(5000)]
+    rounded = [round_up_coarsely(number) for number in range(5000)]
     assert rounded[0] == 0  # a batch without masked tokens
     assert all(number <= up <= number * (1 + 1 / 32) for number, up in enumerate(rounded))
     assert len(set(rounded[1024:2048])) == 33
-    assert coarsely(5, least=16) == 16
+    assert round_up_coarsely(5, least=16) == 16
 
 
 def test_rows_hold_whole_sequences() -> None:
@@ -65,12 +65,12 @@ def test_rows_hold_whole_sequences() -> None:
     batch = PackedBatch.pack(random_encodings(100, lengths)).rounded_up()
     rows = batch.rows
     assert (rows.number, rows.width) == (4, 64)
-    places = rows.places[: sum(lengths)]
-    assert rows.tokens[places].tolist() == list(range(sum(lengths)))
+    places = rows.slot_of_token[: sum(lengths)]
+    assert rows.token_of_slot[places].tolist() == list(range(sum(lengths)))
     assert [place.tolist() for place in places.split(lengths)] == [
         list(range(begin, begin + length)) for begin, length in zip((0, 40, 64, 128, 192), lengths, strict=True)
     ]
-    seen = rows.apart.isfinite().sum(-1).flatten()[places]
+    seen = rows.attention_bias.isfinite().sum(-1).flatten()[places]
     assert seen.tolist() == [length for length in lengths for _ in range(length)]
 
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from conftest import films, random_bert
 
-from bothways.data.tables import Columns, LabelColumn, read_table
 from bothways.errors import InputError
-from bothways.evaluation.metrics import evaluate_file
+from bothways.evaluation.evaluate import evaluate_file
 from bothways.finetuning import FinetuningConfig, finetune, fit, resolved
-from bothways.formats.hugging_face import load_model
+from bothways.formats.reading import load_model
+from bothways.inference.answers import predictions
 from bothways.inference.engine import Engine, load_classifier
-from bothways.inference.predictions import predictions
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
-from bothways.pretraining import PretrainingConfig
+from bothways.pretraining.config import PretrainingConfig
+from bothways.tables.table import Columns, LabelColumn, read_table
 from bothways.tokenizer import Tokenizer
 
 CONFIG = FinetuningConfig(epochs=12, learning_rate=3e-3, precision="fp32", batch_size=16)

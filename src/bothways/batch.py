@@ -8,7 +8,7 @@ There is no padding in this project. The sequences of a batch lie end to end on 
     positions          0    1    2   3         0    1   2          (tokens,)
     sequence_starts    0                       4             7     (sequences + 1,)
 
-Where hardware wants few shapes, a little filler that nobody reads lies at the end (`PackedBatch.rounded_up`).
+Where hardware wants few shapes, a little filler that is never read lies at the end (`PackedBatch.rounded_up`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bothways.tokenizer import Encoding
+
+Reads = Literal["first", "mean", "tokens", "masked"]
+"""What an output layer reads: a sequence's first token after the pooling layer, the mean of a sequence's tokens, every
+token, or the masked tokens only."""
+
+UNLABELLED = -100
+"""A target that says nothing, as in PyTorch's cross-entropy; NaN where targets are floats."""
 
 
 class Run(NamedTuple):
@@ -39,12 +46,13 @@ class Rows(NamedTuple):
 
     number: int
     width: int
-    tokens: Tensor
-    """(number * width,) int64: the token at each place; 0 where there is none."""
-    places: Tensor
-    """(tokens,) int64: the place of each token; 0 for filler, which `lengths` does not know."""
-    apart: Tensor
-    """(number, width, width) bf16: 0 for two places of one sequence, else -inf, to be added to their score."""
+    """Slots in a row."""
+    token_of_slot: Tensor
+    """(number * width,) int64: the token in each slot; 0 where there is none."""
+    slot_of_token: Tensor
+    """(tokens,) int64: the slot of each token; 0 for filler, which `lengths` does not know."""
+    attention_bias: Tensor
+    """(number, width, width) bf16: 0 for two slots of one sequence, else -inf, to be added to their score."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,12 @@ class PackedBatch:
     positions: Tensor
     """(tokens,) int64: 0, 1, 2, … within each sequence."""
     sequence_starts: Tensor
-    """(sequences + 1,) int64: where each sequence starts; the last entry is the number of tokens."""
+    """(sequences + 1,) int64: where each sequence starts; the last entry is the number of tokens. The field calls it
+    cu_seqlens."""
     lengths: tuple[int, ...]
-    """The tokens of each sequence, known to Python so that nobody has to ask the device."""
+    """The tokens of each sequence, known to Python so that the device need not be asked."""
     longest: int
-    """No sequence has more tokens."""
+    """No sequence has more tokens; the field calls it max_seqlen."""
     masked_positions: Tensor | None = None
     """(masked,) int64: the tokens that a masked-word output layer reads; None: all of them."""
 
@@ -97,7 +106,7 @@ class PackedBatch:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """The batch cut into rectangles, in order."""
+        """The batch as rectangles, in order."""
         return tuple(Run(sum(1 for _ in group), length) for length, group in groupby(self.lengths))
 
     @cached_property
@@ -111,18 +120,18 @@ class PackedBatch:
                 row, used = row + 1, 0
             begins[sequence] = row * width + used
             used += length
-        number = coarsely(row + 1, parts=8)
+        number = round_up_coarsely(row + 1, parts=8)
         taken = np.arange(lengths.sum()) + np.repeat(begins - lengths.cumsum() + lengths, lengths)
-        places = np.zeros(len(self.token_ids), np.int64)
+        slots = np.zeros(len(self.token_ids), np.int64)
         tokens = np.zeros(number * width, np.int64)
         sequences = np.full(number * width, -1, np.int32)
-        places[: len(taken)] = taken
+        slots[: len(taken)] = taken
         tokens[taken] = np.arange(len(taken))
         sequences[taken] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         across = torch.from_numpy(sequences).view(number, 1, width)
-        apart = torch.zeros(number, width, width, dtype=torch.bfloat16)
-        apart.masked_fill_(across != across.mT, float("-inf"))
-        return Rows(number, width, torch.from_numpy(tokens), torch.from_numpy(places), apart)
+        attention_bias = torch.zeros(number, width, width, dtype=torch.bfloat16)
+        attention_bias.masked_fill_(across != across.mT, float("-inf"))
+        return Rows(number, width, torch.from_numpy(tokens), torch.from_numpy(slots), attention_bias)
 
     @cached_property
     def sequence_of_token(self) -> Tensor:
@@ -130,21 +139,30 @@ class PackedBatch:
         lengths = self.sequence_starts.diff()
         return torch.repeat_interleave(lengths, output_size=len(self.token_ids))
 
+    def size(self, reads: Reads) -> int:
+        """How many targets an output layer has that reads this: one for each sequence, token or masked token."""
+        if reads == "tokens":
+            return len(self.token_ids)
+        if reads == "masked" and self.masked_positions is not None:
+            return len(self.masked_positions)
+        return len(self.token_ids) if reads == "masked" else len(self.sequence_starts) - 1
+
     def rounded_up(self, least: int = 16) -> PackedBatch:
-        """The same batch with filler at its end, so that few shapes remain: some sequences that nobody reads.
+        """The same batch with filler at its end, so that few shapes remain: some sequences that are never read.
 
         Tokens and masked tokens are rounded up by a 32nd at most, or to a multiple of `least`. `lengths` stays what it
-        was, so that nobody counts the filler. Why: docs/decisions.md.
+        was, so that filler is not counted. Why: docs/decisions.md.
         """
         tokens, sequences = len(self.token_ids), len(self.lengths)
         longest = up_to_multiple(self.longest, 64)
         fillers = -(-max(least, tokens // 32) // (longest - 1))
         fillers = up_to_multiple(sequences + fillers, 8) - sequences
-        room = coarsely(tokens + fillers, least) - tokens  # a token each at least, and none longer than the longest
+        # A token each at least, and none longer than the longest.
+        room = round_up_coarsely(tokens + fillers, least) - tokens
         ends = tokens + torch.linspace(0, room, fillers + 1, dtype=torch.float64).long()[1:]
         masked = self.masked_positions
         if masked is not None:
-            masked = filled(masked, coarsely(len(masked), least), tokens + room - 1)
+            masked = filled(masked, round_up_coarsely(len(masked), least), tokens + room - 1)
         return PackedBatch(
             token_ids=filled(self.token_ids, tokens + room, 0),
             segment_ids=filled(self.segment_ids, tokens + room, 0),
@@ -180,8 +198,20 @@ class TrainingBatch:
     targets: Mapping[str, Tensor]
     """By the name of the output layer; shapes as in `model.outputs`."""
 
+    def rounded_up(self, reads: Mapping[str, Reads], *, least: int) -> TrainingBatch:
+        """The same batch with filler at its end, whose targets say nothing; see `PackedBatch.rounded_up`.
+
+        `reads`: what each output layer reads, by its name.
+        """
+        inputs = self.inputs.rounded_up(least)
+        targets = {
+            name: filled(target, inputs.size(reads[name]), float("nan") if target.is_floating_point() else UNLABELLED)
+            for name, target in self.targets.items()
+        }
+        return TrainingBatch(inputs, targets)
+
     def to(self, device: torch.device | str) -> TrainingBatch:
-        """The same batch on another device; from pinned memory nobody waits for it."""
+        """The same batch on another device; from pinned memory without waiting."""
         return self.moved(lambda tensor: tensor.to(device, non_blocking=True))
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> TrainingBatch:
@@ -199,6 +229,6 @@ def up_to_multiple(number: int, of: int) -> int:
     return -(-number // of) * of
 
 
-def coarsely(number: int, least: int = 1, parts: int = 32) -> int:
+def round_up_coarsely(number: int, least: int = 1, parts: int = 32) -> int:
     """`number` rounded up by 1 / `parts` of it at most, or to a multiple of `least`: few of many numbers remain."""
     return up_to_multiple(number, max(least, (1 << number.bit_length()) // (2 * parts)))

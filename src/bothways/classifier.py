@@ -12,14 +12,15 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from bothways.data.tables import Columns, Table, in_order
-from bothways.encoders import AUTO, locate
 from bothways.errors import InputError
 from bothways.finetuning import FinetuningConfig, Pooling, fit
-from bothways.formats.hugging_face import load_model, save_model
+from bothways.formats.hub import AUTO, locate
+from bothways.formats.reading import load_model
+from bothways.formats.writing import save_model
 from bothways.hardware import Precision
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import OutputConfig
+from bothways.tables.table import Columns, Table, in_order
 from bothways.tokenizer import Text
 from bothways.training.optimization import OptimizerName
 
@@ -96,7 +97,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         )
         bert, tokenizer, _ = load_model(locate(self.encoder, texts))
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
-        warn_if_cut(log.truncated, len(texts), bert.config.longest)
+        warn_if_truncated(log.truncated, len(texts), bert.config.longest)
         self._use(bert, tokenizer)
         return self
 
@@ -108,7 +109,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if not texts:
             return np.zeros((0, len(self.classes_)), np.float32)
         scores = list(self.engine_.scores(texts, pairs))
-        warn_if_cut(sum(int((part.dropped > 0).sum()) for part in scores), len(texts), self.bert_.config.longest)
+        warn_if_truncated(sum(int((part.dropped > 0).sum()) for part in scores), len(texts), self.bert_.config.longest)
         return np.concatenate([part.probabilities[self.output_] for part in scores])
 
     def predict(self, X: Sequence[Text]) -> np.ndarray:
@@ -140,7 +141,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.engine_ = Engine(bert, tokenizer, precision=self.precision)
 
 
-def warn_if_cut(truncated: int, total: int, longest: int) -> None:
+def warn_if_truncated(truncated: int, total: int, longest: int) -> None:
     """A Python warning if texts were longer than the model reads."""
     if truncated:
         warnings.warn(f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are cut.", stacklevel=3)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,16 +17,15 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from bothways.errors import InputError
 
 if TYPE_CHECKING:
-    from bothways.data.tables import Columns
     from bothways.inference.engine import Engine
-
-# The settings of training become flags, so this module, and with it `bothways --help`, has to import torch.
-from bothways.data.corpus import read_description
-from bothways.data.duplicates import Duplicates
-from bothways.data.words import Words
-from bothways.encoders import AUTO
+    from bothways.tables.table import Columns
+from bothways.corpus.duplicates import Duplicates
+from bothways.corpus.shards import read_description
+from bothways.corpus.word_segmentation import Words
 from bothways.finetuning import FinetuningConfig
-from bothways.pretraining import PretrainingConfig
+from bothways.formats.hub import AUTO
+from bothways.inference.classify import windows
+from bothways.pretraining.config import PretrainingConfig
 from bothways.training.checkpoint import Stopped
 
 
@@ -79,8 +77,8 @@ def tokenizer_train(
         cased: Keep capitals and accents.
         overwrite: Replace the directory if it exists.
     """
-    from bothways.data.documents import read_all
-    from bothways.storage import new_directory, refuse_existing
+    from bothways.corpus.documents import read_all
+    from bothways.files.writing import new_directory, refuse_existing
     from bothways.tokenizer import Tokenizer
 
     require(inputs, "documents")
@@ -115,8 +113,8 @@ def corpus_build(
         resume: Go on with a build that was interrupted, if there is one.
         overwrite: Replace the directory if it exists.
     """
-    from bothways.data.preparation import build_from_files, tidy
-    from bothways.encoders import locate
+    from bothways.corpus.build import build_from_files, tidy
+    from bothways.formats.hub import locate
     from bothways.tokenizer import Tokenizer
 
     require(inputs, "documents")
@@ -159,7 +157,7 @@ def pretrain(
         resume: Go on from the last checkpoint of an unfinished run, if there is one; a finished one is left as it is.
         overwrite: Replace the directory if it exists.
     """
-    from bothways.pretraining import pretrain as recipe
+    from bothways.pretraining.run import pretrain as recipe
 
     if resume and not overwrite and (out / "metrics.json").exists():
         say(f"{out} is finished; there is nothing to resume.")
@@ -221,13 +219,13 @@ def evaluate(
         file: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
         json_file: Also write the figures here.
     """
-    from bothways.evaluation.metrics import evaluate_file
-    from bothways.storage import write_whole
+    from bothways.evaluation.evaluate import evaluate_file
+    from bothways.files.writing import write_atomically
 
     metrics = evaluate_file(load_engine(model), file)
     show_metrics(metrics)
     if json_file is not None:
-        write_whole(json_file, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        write_atomically(json_file, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
 
 
 def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None) -> None:
@@ -238,8 +236,8 @@ def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path 
         file: CSV, TSV, JSON lines or Parquet; or - for standard input, one text a line.
         out: Write here instead of standard output.
     """
-    from bothways.inference.predictions import predictions
-    from bothways.storage import writing
+    from bothways.files.writing import writing
+    from bothways.inference.answers import predictions
 
     engine = load_engine(model)
     outputs = [engine.bert.output(name).config for name in engine.names]
@@ -288,7 +286,7 @@ def require(inputs: tuple[str, ...], what: str) -> None:
 
 def declared_columns(text: str, text_pair: str | None, label: str | None, output: tuple[str, ...]) -> Columns:
     """The columns that the flags name; `--label COLUMN` and `--output …` add up."""
-    from bothways.data.tables import Columns, LabelColumn
+    from bothways.tables.table import Columns, LabelColumn
 
     labels = [LabelColumn.parse(text) for text in output]
     if label is not None or not labels:
@@ -301,36 +299,6 @@ def load_engine(directory: Path) -> Engine:
     from bothways.inference.engine import Engine, load_classifier
 
     return Engine(*load_classifier(directory))
-
-
-def windows(engine: Engine, file: str) -> Iterator[tuple[list[Any], list[Any] | None]]:
-    """The texts (and second texts) of a table or of standard input, some thousand at a time."""
-    from bothways.data.tables import Columns, read_rows, text_cell
-
-    names = engine.bert.config.text_columns
-    columns = Columns(text=names[0], text_pair=names[1] if len(names) > 1 else None)
-    if file == "-":
-        if columns.text_pair is not None:
-            raise InputError("This model reads pairs of texts; give a table with both columns.")
-        rows: Iterator[Any] = ((f"line {i}", {columns.text: line}) for i, line in enumerate(stdin_lines(), start=1))
-        file = "standard input"
-    else:
-        rows = read_rows(file)
-    while window := list(islice(rows, 1 if sys.stdin.isatty() and file == "standard input" else engine.window)):
-        texts = [text_cell(c, columns.text, engine.words_are_cut, f"{file}, {where}") for where, c in window]
-        pairs = columns.text_pair and [
-            text_cell(c, columns.text_pair, engine.words_are_cut, f"{file}, {where}") for where, c in window
-        ]
-        yield texts, pairs or None
-
-
-def stdin_lines() -> Iterator[str]:
-    """The lines of standard input, as UTF-8 whatever the terminal believes."""
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            yield line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input, line {number}: byte {error.start + 1} is not UTF-8.") from None
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:

@@ -20,14 +20,16 @@ from rich.markup import escape
 from rich.table import Table as Screen
 from sklearn.metrics import accuracy_score
 
-from bothways import pretraining
 from bothways.baselines.bag_of_words import BagOfWords
 from bothways.classifier import TextClassifier
-from bothways.data.preparation import build_corpus
+from bothways.corpus.build import build_corpus
 from bothways.errors import InputError
-from bothways.formats.hugging_face import save_model
+from bothways.files.writing import new_directory, refuse_existing
+from bothways.formats.writing import save_model
 from bothways.model.config import preset
-from bothways.storage import new_directory, refuse_existing
+from bothways.pretraining.config import PretrainingConfig
+from bothways.pretraining.initialization import new_encoder
+from bothways.pretraining.run import fit
 from bothways.tokenizer import Tokenizer
 
 Reviews = list[tuple[str, str]]
@@ -35,7 +37,7 @@ Reviews = list[tuple[str, str]]
 
 SHIPPED = {"Chinese": "zh-mini", "English": "en-mini"}
 TEST_ROWS, TRAIN_ROWS = 2000, 4000
-PRETRAINING = pretraining.PretrainingConfig(steps=2000, batch_tokens=1024, sequence_lengths=(64,))
+PRETRAINING = PretrainingConfig(steps=2000, batch_tokens=1024, sequence_lengths=(64,))
 SHORT = {"Chinese": 60, "English": 200}
 """Classifiers are trained and judged on reviews of at most so many characters, which is quick and cuts none of them."""
 
@@ -101,9 +103,9 @@ def run(out: Path, *, overwrite: bool = False) -> None:
         tell("Cutting the reviews into tokens.")
         corpus = build_corpus(([text] for text in texts), tokenizer, scratch / "corpus")
         tell("Pre-training: guessing hidden words, and whether one text follows another.")
-        untrained = pretraining.new_encoder(preset("tiny", tokenizer.vocab_size))
+        untrained = new_encoder(preset("tiny", tokenizer.vocab_size))
         save_model(scratch / "untrained", untrained, tokenizer)
-        pretraining.fit(untrained, corpus, PRETRAINING)
+        fit(untrained, corpus, PRETRAINING)
         save_model(scratch / "encoder", untrained, tokenizer)
 
         accuracy: dict[str, dict[str, float]] = {}

@@ -14,18 +14,21 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from bothways.batch import PackedBatch, TrainingBatch
-from bothways.data.batching import by_length, shuffled
-from bothways.data.tables import Columns, Table, learn_outputs, read_table, split_off, targets_of
-from bothways.encoders import AUTO, locate
-from bothways.formats.hugging_face import load_model, save_model
+from bothways.batch import UNLABELLED, PackedBatch, TrainingBatch
+from bothways.batching import by_length, shuffled
+from bothways.files.writing import refuse_existing
+from bothways.formats.hub import AUTO, locate
+from bothways.formats.reading import load_model
+from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
-from bothways.model.config import UNLABELLED, OutputConfig
+from bothways.model.config import OutputConfig
 from bothways.model.outputs import OutputLayer
-from bothways.storage import refuse_existing
+from bothways.tables.table import Columns, Table, learn_outputs, read_table, split_off, targets_of
 from bothways.tokenizer import Encoding, Tokenizer
-from bothways.training.loop import TrainingConfig, TrainingLog, train
+from bothways.training.config import TrainingConfig
+from bothways.training.log import TrainingLog
+from bothways.training.loop import train
 from bothways.training.optimization import OptimizerName
 
 Pooling = Literal["auto", "first", "mean"]
@@ -185,7 +188,7 @@ def fit(
     torch.manual_seed(config.seed)
     bert.attach(*outputs)
     encodings = tokenizer.encode_batch(
-        table.texts, table.pairs, max_length=bert.config.longest, with_offsets=table.columns.words_are_cut
+        table.texts, table.pairs, max_length=bert.config.longest, with_offsets=table.columns.pretokenized
     )
     truncated = sum(encoding.dropped > 0 for encoding in encodings)
     targets = {output.name: targets_of(table, output) for output in outputs}

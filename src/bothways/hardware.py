@@ -64,7 +64,7 @@ def resolve(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
+def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
     """A context in which matrix products and attention run in `dtype`; weights and sums stay in fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 

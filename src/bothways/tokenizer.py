@@ -26,10 +26,10 @@ from tokenizers.trainers import WordPieceTrainer
 
 from bothways.errors import InputError
 
-PADDING, UNKNOWN, FIRST, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 LONGEST_WORD = 100
 """Characters; a longer word is an unknown one."""
-SPECIAL_TOKENS = (PADDING, UNKNOWN, FIRST, SEPARATOR, MASK)
+SPECIAL_TOKENS = (PAD, UNK, CLS, SEP, MASK)
 
 Text = str | Sequence[str]
 """A text, or the words of one, cut by whoever labelled them."""
@@ -74,7 +74,7 @@ class Tokenizer:
         self._backend = backend
         vocabulary = backend.get_vocab()
         self._vocab_size = max(vocabulary.values()) + 1  # published files may have an entry twice
-        self.first_id, self.separator_id, self.mask_id = (vocabulary[token] for token in (FIRST, SEPARATOR, MASK))
+        self.cls_id, self.sep_id, self.mask_id = (vocabulary[token] for token in (CLS, SEP, MASK))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
@@ -89,7 +89,7 @@ class Tokenizer:
             raise InputError(
                 f"A vocabulary of {vocab_size} entries is too small; ask for 64 at least, better thousands."
             )
-        backend = assemble(WordPiece(unk_token=UNKNOWN), lowercase=lowercase)
+        backend = assemble(WordPiece(unk_token=UNK), lowercase=lowercase)
         trainer = WordPieceTrainer(
             vocab_size=vocab_size,
             special_tokens=list(SPECIAL_TOKENS),
@@ -111,7 +111,7 @@ class Tokenizer:
         for token in SPECIAL_TOKENS:
             if token not in vocabulary:
                 raise InputError(f"The vocabulary lacks {token}; this is not a BERT WordPiece vocabulary.")
-        model = WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=LONGEST_WORD)
+        model = WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD)
         return cls(assemble(model, lowercase=lowercase))
 
     @classmethod
@@ -179,7 +179,7 @@ class Tokenizer:
         return bool(getattr(normalizer, "lowercase", False))
 
     @property
-    def cuts_at_spaces(self) -> bool:
+    def splits_at_spaces(self) -> bool:
         """Whether the parts of a text between spaces are each cut as if alone."""
         added = self._backend.get_added_tokens_decoder().values()
         return (
@@ -192,8 +192,8 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """A digest of everything that decides a token's id: equal fingerprints, equal encodings."""
         described = json.loads(self._backend.to_str())
-        deciding = {key: described[key] for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
-        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+        settings_to_match = {key: described[key] for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+        return hashlib.sha256(json.dumps(settings_to_match, sort_keys=True).encode()).hexdigest()[:16]
 
     def continues_word(self) -> np.ndarray:
         """(vocabulary,) bool: whether an entry continues a word, as those with ## do."""
@@ -201,7 +201,7 @@ class Tokenizer:
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Token ids → the vocabulary's own spelling, such as `##ing`."""
-        return [self._backend.id_to_token(int(i)) or UNKNOWN for i in ids]
+        return [self._backend.id_to_token(int(i)) or UNK for i in ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Token ids → readable text, without special tokens."""
@@ -232,29 +232,29 @@ class Tokenizer:
         with_offsets: bool = False,
     ) -> list[Encoding]:
         """Many texts, or pairs, on all cores (the library releases the interpreter lock); see `encode`."""
-        pieces = self.cut(texts, with_offsets)
+        pieces = self.tokenize(texts, with_offsets)
         if pairs is None:
             return [self._assemble(piece, None, max_length, with_offsets) for piece in pieces]
         if len(pairs) != len(texts):
             raise InputError(f"{len(texts)} texts cannot be paired with {len(pairs)}; give as many of each.")
-        seconds = self.cut(pairs, with_offsets)
+        seconds = self.tokenize(pairs, with_offsets)
         return [
             self._assemble(piece, second, max_length, with_offsets)
             for piece, second in zip(pieces, seconds, strict=True)
         ]
 
-    def cut(self, texts: Sequence[Text], with_offsets: bool = False) -> list[tokenizers.Encoding]:
+    def tokenize(self, texts: Sequence[Text], with_offsets: bool = False) -> list[tokenizers.Encoding]:
         """Each text alone, without special tokens and of any length, as the library has it."""
         texts = list(texts)
-        cut_already = bool(texts) and not isinstance(texts[0], str)
-        if cut_already:
+        pretokenized = bool(texts) and not isinstance(texts[0], str)
+        if pretokenized:
             texts = [list(words) for words in texts]
         encode = self._backend.encode_batch if with_offsets else self._backend.encode_batch_fast
         try:
-            return encode(texts, is_pretokenized=cut_already, add_special_tokens=False)
+            return encode(texts, is_pretokenized=pretokenized, add_special_tokens=False)
         except TypeError:  # how the library answers half a surrogate pair
             whole = [well_formed(text) if isinstance(text, str) else list(map(well_formed, text)) for text in texts]
-            return encode(whole, is_pretokenized=cut_already, add_special_tokens=False)
+            return encode(whole, is_pretokenized=pretokenized, add_special_tokens=False)
 
     def _assemble(
         self,
@@ -265,11 +265,11 @@ class Tokenizer:
     ) -> Encoding:
         lengths = [len(first)] if second is None else [len(first), len(second)]
         kept = fit(lengths, None if max_length is None else max_length - 1 - len(lengths))
-        ids = [self.first_id, *first.ids[: kept[0]], self.separator_id]
+        ids = [self.cls_id, *first.ids[: kept[0]], self.sep_id]
         segments = np.zeros(len(ids) + (0 if second is None else kept[1] + 1), np.int8)
         if second is not None:
             segments[len(ids) :] = 1
-            ids += [*second.ids[: kept[1]], self.separator_id]
+            ids += [*second.ids[: kept[1]], self.sep_id]
         offsets = words = None
         if with_offsets:
             offsets = np.zeros((len(ids), 2), np.int32)
@@ -298,9 +298,9 @@ def assemble(model: WordPiece, *, lowercase: bool) -> tokenizers.Tokenizer:
     if None not in ids.values():
         backend.add_special_tokens(list(SPECIAL_TOKENS))
         backend.post_processor = TemplateProcessing(
-            single=f"{FIRST} $A {SEPARATOR}",
-            pair=f"{FIRST} $A {SEPARATOR} $B:1 {SEPARATOR}:1",
-            special_tokens=[(token, ids[token]) for token in (FIRST, SEPARATOR)],
+            single=f"{CLS} $A {SEP}",
+            pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
+            special_tokens=[(token, ids[token]) for token in (CLS, SEP)],
         )
     return backend
 

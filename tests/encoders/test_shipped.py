@@ -11,9 +11,9 @@ import transformers
 
 from bothways import TextClassifier
 from bothways.batch import PackedBatch
-from bothways.encoders import locate
 from bothways.encoders.recipe import RECIPES
-from bothways.formats.hugging_face import load_model
+from bothways.formats.hub import locate
+from bothways.formats.reading import load_model
 
 SENTENCES = {
     "en-mini": ("She opened the [MASK] and went in.", "door"),

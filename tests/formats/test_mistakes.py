@@ -12,9 +12,9 @@ import torch
 from conftest import SENTENCES
 from safetensors.torch import load_file, save_file
 
-from bothways.encoders import locate
 from bothways.errors import InputError
-from bothways.formats.hugging_face import load_model
+from bothways.formats.hub import locate
+from bothways.formats.reading import load_model
 from bothways.tokenizer import Tokenizer
 
 

@@ -11,8 +11,9 @@ from conftest import random_bert, random_encodings
 from test_model import gap, padded, unpad
 
 from bothways.batch import PackedBatch
-from bothways.formats.hugging_face import load_model, save_model
-from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, EncoderConfig, OutputConfig
+from bothways.formats.reading import load_model
+from bothways.formats.writing import save_model
+from bothways.model.config import MASKED_LM, NEXT_SENTENCE, EncoderConfig, OutputConfig
 from bothways.tokenizer import Tokenizer
 
 SINGLE = OutputConfig(name="mood", kind="single", labels=("bad", "good", "既好又坏"))
@@ -22,13 +23,13 @@ TAGS = OutputConfig(name="slots", kind="tags", labels=("O", "B-x"), reads="token
 MEAN = OutputConfig(name="tone", kind="single", labels=("x", "y"), reads="mean")
 
 CASES = [
-    ((MASKED_WORD, NEXT_SENTENCE), "BertForPreTraining", set()),
+    ((MASKED_LM, NEXT_SENTENCE), "BertForPreTraining", set()),
     ((NEXT_SENTENCE,), "BertForNextSentencePrediction", set()),
     ((SINGLE,), "BertForSequenceClassification", set()),
     ((MULTI,), "BertForSequenceClassification", set()),
     ((REGRESSION,), "BertForSequenceClassification", set()),
     # These two classes have no pooling layer; AutoModel has, so it is written, and they name it.
-    ((MASKED_WORD,), "BertForMaskedLM", {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}),
+    ((MASKED_LM,), "BertForMaskedLM", {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}),
     ((TAGS,), "BertForTokenClassification", {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}),
     ((SINGLE, TAGS, MULTI, REGRESSION), "BertModel", set()),
     ((MEAN,), "BertModel", set()),
@@ -106,7 +107,7 @@ def test_old_published_names(tmp_path: Path, encoder_config: EncoderConfig, toke
     """Files of 2018: gamma and beta, position ids, a decoder that repeats the embeddings."""
     from safetensors.torch import load_file, save_file
 
-    bert = random_bert(encoder_config, MASKED_WORD, NEXT_SENTENCE)
+    bert = random_bert(encoder_config, MASKED_LM, NEXT_SENTENCE)
     save_model(tmp_path / "model", bert, tokenizer)
     path = tmp_path / "model" / "model.safetensors"
     tensors = {

@@ -11,13 +11,13 @@ import transformers
 from conftest import random_encodings
 from torch.nn.functional import cross_entropy
 
-from bothways.batch import PackedBatch, TrainingBatch
-from bothways.formats.hugging_face import encoder_names, load_model, output_names
+from bothways.batch import UNLABELLED, PackedBatch, TrainingBatch
+from bothways.formats.names import encoder_names, output_names
+from bothways.formats.reading import load_model
 from bothways.model.bert import Bert
-from bothways.model.config import UNLABELLED
 from bothways.model.outputs import SummedCrossEntropy
 from bothways.tokenizer import Encoding, Tokenizer
-from bothways.training.loop import backward
+from bothways.training.step import backward
 
 LENGTHS = [7, 3, 12, 12, 1, 30, 7, 64]
 TOLERANCE = 1e-5

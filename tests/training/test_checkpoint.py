@@ -16,15 +16,16 @@ import torch
 from conftest import films, random_bert
 from test_loop import CPU, OUTPUTS, Random, settings, weights
 
-from bothways.data.preparation import build_corpus
+from bothways.corpus.build import build_corpus
 from bothways.errors import InputError
-from bothways.formats.hugging_face import load_model
+from bothways.formats.reading import load_model
 from bothways.model.bert import Bert
 from bothways.model.config import EncoderConfig
 from bothways.tokenizer import Tokenizer
 from bothways.training import checkpoint as checkpoint_module
 from bothways.training.checkpoint import Checkpoints, Stopped
-from bothways.training.loop import TrainingLog, train
+from bothways.training.log import TrainingLog
+from bothways.training.loop import train
 
 UPDATES = 12
 

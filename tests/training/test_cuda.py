@@ -12,9 +12,9 @@ from test_loop import CPU, OUTPUTS, Random, settings, weights
 from test_rounding import pretraining_batch
 
 from bothways.batch import PackedBatch, TrainingBatch
-from bothways.hardware import computing_in
+from bothways.hardware import autocast
 from bothways.model.attention import packed_attention
-from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, EncoderConfig
+from bothways.model.config import MASKED_LM, NEXT_SENTENCE, EncoderConfig
 from bothways.training.loop import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -25,7 +25,7 @@ LENGTHS = [7, 3, 12, 12, 1, 30, 7, 64]
 
 def pretrained(encoder: EncoderConfig, updates: int, compile: bool, dtype: str, device: torch.device) -> Result:
     """(losses, weights) after some updates of several micro-batches, whose shapes come again and again."""
-    bert = random_bert(replace(encoder, dropout=0.0), MASKED_WORD, NEXT_SENTENCE)
+    bert = random_bert(replace(encoder, dropout=0.0), MASKED_LM, NEXT_SENTENCE)
     config = settings(learning_rate=3e-3, optimizer="muon", compile=compile, precision=dtype)
     log = train(bert, Masked(encoder, updates), config, device=device, log_every=1, quiet=True)
     return [loss for entries in log.losses.values() for _, loss in entries], weights(bert).cpu()
@@ -71,7 +71,7 @@ def test_the_same_logits(encoder_config: EncoderConfig, dtype: torch.dtype, tole
     with torch.no_grad():
         expected = bert(batch)
         bert.to(CUDA)
-        with computing_in(dtype, CUDA):
+        with autocast(dtype, CUDA):
             logits = bert(batch.to(CUDA))
     for name, values in expected.items():
         torch.testing.assert_close(logits[name].float().cpu(), values, atol=tolerance, rtol=tolerance)
@@ -115,7 +115,7 @@ def test_recorded_training(encoder_config: EncoderConfig) -> None:
     exact = pretrained(encoder_config, 12, False, "fp32", CPU)
     assert recorded[0] == pytest.approx(direct[0], rel=1e-2)
     assert recorded[0] == pytest.approx(exact[0], rel=2e-2)
-    moved = (exact[1] - weights(random_bert(encoder_config, MASKED_WORD, NEXT_SENTENCE))).norm()
+    moved = (exact[1] - weights(random_bert(encoder_config, MASKED_LM, NEXT_SENTENCE))).norm()
     assert (recorded[1] - direct[1]).norm() < 0.2 * moved
     assert (recorded[1] - exact[1]).norm() < 0.3 * moved
 

@@ -17,14 +17,14 @@ import torch
 from conftest import films
 from test_loop import weights
 
-from bothways.data.preparation import build_corpus
-from bothways.formats.hugging_face import load_model
+from bothways.corpus.build import build_corpus
+from bothways.formats.reading import load_model
 from bothways.tokenizer import Tokenizer
 
 RANKS = """
 import os, sys
 from bothways.errors import InputError
-from bothways.pretraining import pretrain
+from bothways.pretraining.run import pretrain
 try:
     pretrain(f"{sys.argv[1]}/corpus-of-{os.environ['RANK']}", f"{sys.argv[1]}/differing", size="tiny")
 except InputError as error:

@@ -13,14 +13,17 @@ import pytest
 import torch
 from conftest import random_bert, random_encodings
 
-from bothways.batch import PackedBatch, TrainingBatch
+from bothways.batch import UNLABELLED, PackedBatch, TrainingBatch
 from bothways.errors import InputError
 from bothways.hardware import fast_in_bf16, resolve
 from bothways.model.bert import Bert
-from bothways.model.config import UNLABELLED, EncoderConfig, OutputConfig
+from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.training.checkpoint import Checkpoints
-from bothways.training.loop import TrainingConfig, backward, compiled, prefetched, train
+from bothways.training.config import TrainingConfig
+from bothways.training.loop import train
 from bothways.training.optimization import Muon, OptimizerName, optimizers_for, schedule
+from bothways.training.prefetching import prefetched
+from bothways.training.step import backward, compiled
 
 OUTPUTS = (
     OutputConfig(name="a", kind="single", labels=("x", "y"), class_weights=(1.0, 3.0)),

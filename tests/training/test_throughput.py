@@ -12,22 +12,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bothways.batch import PackedBatch
-from bothways.model.config import MASKED_WORD, NEXT_SENTENCE, EncoderConfig, OutputConfig
+from bothways.model.config import MASKED_LM, NEXT_SENTENCE, EncoderConfig, OutputConfig
 from bothways.training.throughput import peak, training_operations
 
 
 @pytest.mark.parametrize(
     "outputs",
     [
-        (MASKED_WORD, NEXT_SENTENCE),
-        (MASKED_WORD,),
+        (MASKED_LM, NEXT_SENTENCE),
+        (MASKED_LM,),
         (OutputConfig(name="a", kind="tags", labels=("x", "y"), reads="tokens"),),
     ],
 )
 def test_operations_are_those_pytorch_counts(encoder_config: EncoderConfig, outputs: tuple[OutputConfig, ...]) -> None:
     bert = random_bert(encoder_config, *outputs)
     batch = PackedBatch.pack(random_encodings(encoder_config.vocab_size, [9, 9, 30, 17, 64]))
-    if outputs[0] is MASKED_WORD:
+    if outputs[0] is MASKED_LM:
         batch = replace(batch, masked_positions=torch.from_numpy(np.arange(0, 129, 7)))
     # As three operations, since the counter does not know the fused attention of a CPU; in fp32, in which nothing is
     # computed for filler.

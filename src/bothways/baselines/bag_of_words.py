@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.svm import LinearSVC
 
-from bothways.data.words import mostly_chinese
+from bothways.language import mostly_chinese
 
 
 class BagOfWords(ClassifierMixin, BaseEstimator):

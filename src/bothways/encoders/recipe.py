@@ -16,13 +16,15 @@ from typing import Annotated
 import torch
 import tyro
 
-from bothways.data.documents import read_all
-from bothways.data.preparation import build_from_files
-from bothways.data.words import Words
+from bothways.corpus.build import build_from_files
+from bothways.corpus.documents import read_all
+from bothways.corpus.word_segmentation import Words
 from bothways.errors import InputError
-from bothways.formats.hugging_face import load_model, save_model
-from bothways.pretraining import PretrainingConfig, pretrain
-from bothways.storage import new_directory
+from bothways.files.writing import new_directory
+from bothways.formats.reading import load_model
+from bothways.formats.writing import save_model
+from bothways.pretraining.config import PretrainingConfig
+from bothways.pretraining.run import pretrain
 from bothways.tokenizer import Tokenizer
 from bothways.training.checkpoint import Stopped
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from bothways.batch import PackedBatch
-from bothways.data.batching import by_length
-from bothways.encoders import locate
+from bothways.batching import by_length
 from bothways.errors import InputError
-from bothways.formats.hugging_face import load_model
+from bothways.formats.hub import locate
+from bothways.formats.reading import load_model
 from bothways.hardware import Precision, compiles_each_shape, default_device, keep_freed_memory, resolve
 from bothways.model.bert import Bert
 from bothways.tokenizer import Encoding, Text, Tokenizer
@@ -28,7 +28,7 @@ def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
     Raises InputError if it has no output layer that classifies, or one without trained weights.
     """
     bert, tokenizer, report = load_model(locate(name))
-    classifies = [output for output in bert.config.outputs if output.kind not in ("masked_word", "next_sentence")]
+    classifies = [output for output in bert.config.outputs if output.kind not in ("masked_lm", "next_sentence")]
     if not classifies:
         raise InputError(f"{name}: this encoder has no output layer that classifies; fine-tune it first.")
     needed = {f"output layer {output.name!r}" for output in classifies}
@@ -74,9 +74,9 @@ class Engine:
         self.bert.embeddings.to(dtype)
         self.bert.encoder.to(dtype)
         self.rounds = compiles_each_shape(self.device, dtype)
-        self.words_are_cut = any(output.kind == "tags" for output in bert.config.outputs)
+        self.pretokenized = any(output.kind == "tags" for output in bert.config.outputs)
         self.names = tuple(
-            output.name for output in bert.config.outputs if output.kind not in ("masked_word", "next_sentence")
+            output.name for output in bert.config.outputs if output.kind not in ("masked_lm", "next_sentence")
         )
 
     def scores(self, texts: Iterable[Text], pairs: Iterable[Text] | None = None) -> Iterator[Scores]:
@@ -89,7 +89,7 @@ class Engine:
     def score(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> Scores:
         """The scores of some texts (or pairs of texts) at once."""
         encodings = self.tokenizer.encode_batch(
-            texts, pairs, max_length=self.bert.config.longest, with_offsets=self.words_are_cut
+            texts, pairs, max_length=self.bert.config.longest, with_offsets=self.pretokenized
         )
         if not encodings:
             return Scores({n: [] for n in self.names}, np.zeros(0, np.int64), np.zeros(0, np.int64))

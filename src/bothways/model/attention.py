@@ -75,13 +75,13 @@ def attention_in_rows(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
     """
     rows = batch.rows
     known = sum(batch.lengths)
-    in_rows = Rearranged.apply(query_key_value, rows.tokens, rows.places, known)
+    in_rows = Rearranged.apply(query_key_value, rows.token_of_slot, rows.slot_of_token, known)
     # (rows, width, 3, heads, head_size) → three of (rows, heads, width, head_size)
     query, key, value = in_rows.unflatten(0, (rows.number, rows.width)).permute(2, 0, 3, 1, 4)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-    context = torch.softmax(scores.add_(rows.apart.unsqueeze(1)), dim=-1) @ value
+    context = torch.softmax(scores.add_(rows.attention_bias.unsqueeze(1)), dim=-1) @ value
     context = context.transpose(1, 2).flatten(0, 1)
-    return Rearranged.apply(context, rows.places, rows.tokens, len(context))
+    return Rearranged.apply(context, rows.slot_of_token, rows.token_of_slot, len(context))
 
 
 class Rearranged(torch.autograd.Function):

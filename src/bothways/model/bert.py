@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from bothways.batch import PackedBatch
-from bothways.model.config import BertConfig, OutputConfig, Reads
+from bothways.batch import PackedBatch, Reads
+from bothways.model.config import BertConfig, OutputConfig
 from bothways.model.embeddings import Embeddings
 from bothways.model.encoder import Encoder
 from bothways.model.outputs import OutputLayer, OutputLayers, build_output

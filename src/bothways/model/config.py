@@ -5,18 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bothways.batch import Reads
 from bothways.errors import InputError
 
-OutputKind = Literal["masked_word", "next_sentence", "single", "multi", "regression", "tags"]
+OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags"]
 """What an output layer decides; one class of `model.outputs` for each."""
-
-Reads = Literal["first", "mean", "tokens", "masked"]
-"""What an output layer reads: a text's first token after the pooling layer, the mean of a text's tokens, every token,
-or the masked tokens only."""
-
-
-UNLABELLED = -100
-"""A target that says nothing, as in PyTorch's cross-entropy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +102,7 @@ class OutputConfig:
                 )
 
 
-MASKED_WORD = OutputConfig(name="mlm", kind="masked_word", reads="masked")
+MASKED_LM = OutputConfig(name="mlm", kind="masked_lm", reads="masked")
 """The output layer of masked-word prediction (arXiv 1810.04805, section 3.1, task 1)."""
 
 NEXT_SENTENCE = OutputConfig(name="nsp", kind="next_sentence", labels=("next", "random"))

@@ -3,7 +3,7 @@
 Each owns what it reads, its loss and its rule from logits to probabilities.
 
     kind           reads (default)   logits             targets                         loss
-    masked_word    masked            (masked, vocab)    (masked,) int64                 cross-entropy
+    masked_lm    masked            (masked, vocab)    (masked,) int64                 cross-entropy
     next_sentence  first             (sequences, 2)     (sequences,) int64              cross-entropy
     single         first             (sequences, C)     (sequences,) int64              cross-entropy
     multi          first             (sequences, C)     (sequences, C) float, 0 or 1    binary cross-entropy
@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, linear, mse_loss
 
-from bothways.model.config import UNLABELLED, EncoderConfig, OutputConfig
+from bothways.batch import UNLABELLED
+from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.model.encoder import ACTIVATIONS
 
 
@@ -112,7 +113,7 @@ class Regression(OutputLayer):
         return logits.float()
 
 
-class MaskedWord(OutputLayer):
+class MaskedLM(OutputLayer):
     """Which word was hidden here? (arXiv 1810.04805, section 3.1, task 1)
 
     The weights from features to words are the token embeddings themselves; only a bias per word is its own.
@@ -183,6 +184,6 @@ KINDS: dict[str, type[OutputLayer]] = {
 
 def build_output(config: OutputConfig, encoder: EncoderConfig, token_embedding: nn.Embedding) -> OutputLayer:
     """The output layer that `config` describes, with fresh weights."""
-    if config.kind == "masked_word":
-        return MaskedWord(config, encoder, token_embedding)
+    if config.kind == "masked_lm":
+        return MaskedLM(config, encoder, token_embedding)
     return KINDS[config.kind](config, encoder)

@@ -33,9 +33,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bothways.errors import InputError
+from bothways.files.writing import new_directory
 from bothways.model.bert import Bert
-from bothways.storage import new_directory
-from bothways.training.distributed import like, whole
+from bothways.training.distributed import distribute_like, full_tensor
 from bothways.training.optimization import Muon
 
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
@@ -67,10 +67,10 @@ class State:
         optimizer_of = owners(optimizers)
         with torch.no_grad():
             for name, parameter in bert.named_parameters():
-                parameter.copy_(like(parameter, self.tensors[f"weights.{name}"]))
+                parameter.copy_(distribute_like(parameter, self.tensors[f"weights.{name}"]))
                 optimizer = optimizer_of[parameter]
                 for moment in MOMENTS[type(optimizer)]:
-                    optimizer.state[parameter][moment] = like(parameter, self.tensors[f"{moment}.{name}"])
+                    optimizer.state[parameter][moment] = distribute_like(parameter, self.tensors[f"{moment}.{name}"])
                 if isinstance(optimizer, torch.optim.AdamW):
                     step = torch.tensor(float(self.update), device=parameter.device)
                     optimizer.state[parameter]["step"] = step
@@ -125,7 +125,7 @@ class Checkpoints:
             moments = {moment: optimizer.state[parameter][moment] for moment in MOMENTS[type(optimizer)]}
             parts = {"weights": parameter.detach(), **moments}
             for part, tensor in parts.items():
-                gathered = whole(tensor)
+                gathered = full_tensor(tensor)
                 if write:
                     tensors[f"{part}.{name}"] = gathered.cpu()
         self._saved_at = time.monotonic()

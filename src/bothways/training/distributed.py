@@ -26,7 +26,7 @@ class Ranks:
 
     rank: int = 0
     """This process."""
-    world: int = 1
+    world_size: int = 1
     """How many there are."""
     device: torch.device | None = None
     """The device of this process, if there are several."""
@@ -34,8 +34,8 @@ class Ranks:
     @classmethod
     def join(cls) -> Ranks:
         """Meet the other processes that `torchrun` has started; one process alone is a world of one."""
-        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        if world == 1:
+        rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if world_size == 1:
             return cls()
         device = torch.device("cpu")
         if torch.cuda.is_available():
@@ -43,44 +43,44 @@ class Ranks:
             torch.cuda.set_device(device)
         if not torch.distributed.is_initialized():
             backend = "nccl" if device.type == "cuda" else "gloo"
-            torch.distributed.init_process_group(backend, store=meeting_place(), rank=rank, world_size=world)
+            torch.distributed.init_process_group(backend, store=rendezvous_store(), rank=rank, world_size=world_size)
             atexit.register(leave)
-        return cls(rank, world, device)
+        return cls(rank, world_size, device)
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process speaks and writes for all."""
         return self.rank == 0
 
     @property
-    def first_here(self) -> bool:
+    def is_local_main(self) -> bool:
         """Whether this is the first process of its machine."""
-        return self.world == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+        return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
-    def sums(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over all ranks, in place. Any shape."""
-        if self.world > 1:
+        if self.world_size > 1:
             torch.distributed.all_reduce(values)
         return values
 
     def any(self, here: bool) -> bool:
         """Whether it is so on any rank."""
-        return here if self.world == 1 else bool(self.sums(torch.tensor(float(here), device=self.device)))
+        return here if self.world_size == 1 else bool(self.all_reduce(torch.tensor(float(here), device=self.device)))
 
-    def sum_gradients(self, model: nn.Module) -> None:
+    def all_reduce_gradients(self, model: nn.Module) -> None:
         """Sum the gradients of all ranks: in one piece, which costs one round trip and not one for each parameter."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        if is_shared_out(gradients[0]):  # a sharded model has averaged them already
+        if is_distributed(gradients[0]):  # a sharded model has averaged them already
             for gradient in gradients:
-                gradient.mul_(self.world)
+                gradient.mul_(self.world_size)
             return
-        flat = self.sums(torch.cat([gradient.flatten() for gradient in gradients]))
+        flat = self.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]))
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def sharded(self, bert: Bert) -> Bert:
+    def shard(self, bert: Bert) -> Bert:
         """A copy of a model whose weights are shared out over all ranks, layer by layer (FSDP2, arXiv 2304.11277)."""
         from torch.distributed.fsdp import fully_shard
 
@@ -93,25 +93,25 @@ class Ranks:
         """Copy the weights of a sharded model into one that is whole."""
         with torch.no_grad():
             for parameter, goal in zip(sharded.parameters(), into.parameters(), strict=True):
-                goal.copy_(whole(parameter.detach()))
+                goal.copy_(full_tensor(parameter.detach()))
 
     def require_same(self, value: str, what: str, mend: str = "give every rank the same") -> None:
         """Raise InputError unless `value` is the same on every rank."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
-        values: list[str | None] = [None] * self.world
+        values: list[str | None] = [None] * self.world_size
         torch.distributed.all_gather_object(values, value)
         for rank, other in enumerate(values):
             if other != values[0]:
                 raise InputError(f"Rank {rank} has another {what} than rank 0; {mend}.")
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every rank has come here."""
-        if self.world > 1:
+        if self.world_size > 1:
             torch.distributed.barrier()
 
 
-def meeting_place() -> torch.distributed.Store:
+def rendezvous_store() -> torch.distributed.Store:
     """Where processes leave their addresses for each other, a fresh one after every restart.
 
     Without a rendezvous backend `torchrun` keeps the addresses of processes that have died, and the next ones would
@@ -127,30 +127,30 @@ def leave() -> None:
         torch.distributed.destroy_process_group()
 
 
-def is_shared_out(tensor: Tensor) -> bool:
+def is_distributed(tensor: Tensor) -> bool:
     """Whether this is torch's DTensor, whose module takes half a second to import and is not needed by one process."""
     return hasattr(tensor, "full_tensor")
 
 
-def own(tensor: Tensor) -> Tensor:
+def local_tensor(tensor: Tensor) -> Tensor:
     """This process's part of a tensor that is shared out; any other as it is."""
-    return tensor.to_local() if is_shared_out(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.to_local() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor that is shared out, put together on every rank; any other as it is."""
-    return tensor.full_tensor() if is_shared_out(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.full_tensor() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def like(parameter: Tensor, tensor: Tensor) -> Tensor:
+def distribute_like(parameter: Tensor, tensor: Tensor) -> Tensor:
     """A whole tensor, on the device of `parameter` and shared out as it is."""
     tensor = tensor.to(parameter.device)
-    if is_shared_out(parameter):
+    if is_distributed(parameter):
         from torch.distributed.tensor import distribute_tensor
 
         return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)  # type: ignore[attr-defined]
     return tensor
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 """One process."""

@@ -85,7 +85,7 @@ class Muon(torch.optim.Muon):
                     alike.setdefault(matrix.shape if self.together else number, []).append((matrix, ahead))
             for pairs in alike.values():
                 matrices, ahead = map(list, zip(*pairs, strict=True))
-                directions = orthogonal(
+                directions = orthogonalize(
                     torch.stack(ahead) if self.together else ahead[0],
                     group["ns_coefficients"],
                     group["ns_steps"],
@@ -98,10 +98,10 @@ class Muon(torch.optim.Muon):
                     matrix.mul_(1 - rate * group["weight_decay"]).add_(move)
 
 
-def orthogonal(
+def orthogonalize(
     matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float, dtype: torch.dtype
 ) -> Tensor:
-    """About the nearest orthogonal matrix, by Newton and Schulz (github.com/KellerJordan/Muon).
+    """About the nearest orthogonalize matrix, by Newton and Schulz (github.com/KellerJordan/Muon).
 
     (rows, columns), or (n, rows, columns) for n of them → the same in `dtype`. bf16 has digits enough for it, but is
     for machines that are fast at it.

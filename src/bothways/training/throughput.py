@@ -27,7 +27,7 @@ def training_operations(bert: Bert, batch: PackedBatch) -> float:
     after_attention = hidden * hidden + 2 * hidden * config.feed_forward_size
     weights = tokens * 3 * hidden * hidden * config.layers + after_attention * (tokens * (config.layers - 1) + read)
     weights += len(batch.lengths) * hidden * hidden  # pooling
-    if "masked_word" in kinds:
+    if "masked_lm" in kinds:
         weights += (masked or tokens) * hidden * (hidden + config.vocab_size)
     attention = config.layers * 2 * hidden * sum(length * length for length in batch.lengths)
     return 3 * 2 * float(weights + attention)

@@ -1,0 +1,175 @@
+"""Writing so that nothing is ever half there: under a temporary name beside the goal, flushed, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from bothways.errors import InputError
+
+LOCK = "lock"
+"""The file by which a process keeps others out of a directory."""
+LONGEST_NAME = 200
+"""Bytes of the name of a directory to write; file systems allow 255, and what is unfinished has a longer name."""
+
+
+@contextmanager
+def new_directory(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+    """Give out an empty directory to fill; it takes the name `path` only once the block ends without an error.
+
+    Raises InputError if `path` exists and `overwrite` is not set, or if the disk is full; then nothing is left behind.
+    """
+    goal = Path(path)
+    refuse_existing(goal, overwrite)
+    scratch = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
+    try:
+        with explain_disk_errors(goal):
+            scratch.mkdir(parents=True)
+            yield scratch
+            for file in scratch.rglob("*"):
+                if file.is_file():
+                    flush(file)
+            replace_directory(scratch, goal)
+            flush(goal.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def exclusive_directory(directory: Path, *, anew: bool) -> Iterator[None]:
+    """Make a directory for unfinished work, or empty it if that is to begin `anew`, and keep other processes out.
+
+    The lock in it ends with this process, however that ends. Raises InputError if another process is at work there.
+    """
+    with explain_disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"{directory}: another process is at work on this; wait for it or name another directory to write."
+            ) from None
+        except NotImplementedError:  # some network file systems have no locks
+            pass
+    try:
+        for old in directory.iterdir() if anew else ():
+            if old.name != LOCK:
+                shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        yield
+    finally:
+        if directory.is_dir() and [path.name for path in directory.iterdir()] == [LOCK]:  # nothing to go on from
+            shutil.rmtree(directory, ignore_errors=True)
+        lock.release()
+
+
+def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[str | os.PathLike | None] = ()) -> None:
+    """Raise InputError if `path` exists and may not be overwritten, or cannot be written; long work asks this first.
+
+    Nor may what is overwritten hold one of the files or directories in `reads`, or the directory one stands in.
+    """
+    if len(os.fsencode(Path(path).name)) > LONGEST_NAME:
+        raise InputError(f"{path}: this name is too long; choose a shorter one.")
+    if os.path.lexists(path):
+        if not overwrite:
+            raise InputError(f"{path} exists already; name another directory or add --overwrite.")
+        goal = Path(path).resolve()
+        for read in (os.getcwd(), *(read for read in reads if read is not None)):
+            if Path(read).exists() and goal in (Path(read).resolve(), *Path(read).resolve().parents):
+                raise InputError(f"{path} holds {read}, which is in use; name another directory.")
+    parent = Path(path).absolute().parent
+    while not os.path.lexists(parent):  # missing parents will be made
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(f"{path}: {parent} is no directory; write elsewhere.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: you may not write in {parent}; change the permissions or write elsewhere.")
+
+
+def replace_directory(scratch: Path, goal: Path) -> None:
+    """Rename `scratch` to `goal`; what was there is moved aside first and removed last."""
+    aside = goal.with_name(f".{goal.name}.{os.getpid()}.old")
+    if os.path.lexists(goal):
+        os.rename(goal, aside)
+    os.rename(scratch, goal)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    elif os.path.lexists(aside):
+        aside.unlink()
+
+
+def flush(path: Path) -> None:
+    """Have the operating system put `path` on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def explain_disk_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what a full or lost disk raises into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, SafetensorError) as error:
+        message = str(error)
+        told = re.search(r"\(os error (\d+)\)", message)  # by safetensors
+        number = int(told[1]) if told else getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise InputError(f"{path}: no space left on the device; free some or write elsewhere.") from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise InputError(f"{path}: you may not write here; change the permissions or write elsewhere.") from error
+        if number == errno.EISDIR:
+            raise InputError(f"{path}: this is a directory; name a file.") from error
+        if number in (errno.ENOENT, errno.ENOTDIR):
+            raise InputError(f"{path}: the place to write to is gone or no directory ({message}).") from error
+        raise
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Write a small text file, whole or not at all."""
+    with writing(path) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def writing(path: str | os.PathLike | None) -> Iterator[IO[str]]:
+    """A text stream to fill; the file takes its name once the block ends without an error. None: standard output.
+
+    Links are followed; a pipe or a device is written to as it comes.
+    """
+    if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal believes
+        with explain_disk_errors("standard output"):
+            yield sys.stdout
+            sys.stdout.flush()
+        return
+    goal = Path(os.path.realpath(path))
+    if goal.exists() and not goal.is_file():
+        with explain_disk_errors(path), goal.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    scratch = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
+    try:
+        with explain_disk_errors(goal):
+            with scratch.open("w", encoding="utf-8") as stream:
+                yield stream
+            flush(scratch)
+            os.replace(scratch, goal)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+"""What a training run has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bothways.errors import InputError
+
+
+@dataclass
+class TrainingLog:
+    """What a run has measured."""
+
+    updates: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    """Training texts that were longer than the model reads."""
+    seconds: float = 0.0
+    losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """By output layer: (update, mean loss since the entry before)."""
+    held_out: dict[str, list[tuple[int, float, float]]] = field(default_factory=dict)
+    """By output layer: (update, loss, accuracy) on text kept aside."""
+    operations: float = 0.0
+    """Floating-point operations of all matrix products; see `training.throughput`."""
+    peak: float = 0.0
+    """The most operations a second that the hardware was seen to do; 0: not measured."""
+
+    @classmethod
+    def of(cls, measured: Mapping[str, Any]) -> TrainingLog:
+        """The log that a checkpoint has kept."""
+        known = {field.name: measured[field.name] for field in fields(cls)}
+        for series in ("losses", "held_out"):  # JSON knows no tuples
+            known[series] = {name: [tuple(e) for e in entries] for name, entries in known[series].items()}
+        return cls(**known)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens read and learned from in a second of wall time."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def share_of_peak(self) -> float:
+        """Operations a second as a share of the peak; 0 if that was not measured."""
+        return self.operations / self.seconds / self.peak if self.seconds and self.peak else 0.0
+
+
+class RecentLosses:
+    """Mean losses since they were last asked for, summed on the device so that nobody waits for it each update."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def restore(self, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
+        """Go on from sums and counts of a checkpoint."""
+        self.sums = {name: loss.to(self._device) for name, loss in sums.items()}
+        self.counts = dict(counts)
+
+    def add(self, losses: Mapping[str, tuple[Tensor, int]]) -> None:
+        """Add the summed losses of one update."""
+        for name, (loss, count) in losses.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=self._device)) + loss
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def require_finite(self, update: int) -> None:
+        """Raise InputError if a loss is no longer a number: what comes after that is lost."""
+        for name, loss in self.sums.items():
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"The loss of {name!r} is no longer a number after {update:,} updates; train with a smaller "
+                    f"--learning-rate."
+                )
+
+    def means(self) -> dict[str, float]:
+        """The means, by output; counting starts anew."""
+        means = {name: float(self.sums[name]) / max(1, self.counts[name]) for name in self.sums}
+        self.sums.clear()
+        self.counts.clear()
+        return means

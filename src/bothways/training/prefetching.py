@@ -1,0 +1,22 @@
+"""Batches made by other threads while the model trains on the one before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Made = TypeVar("Made")
+
+
+def prefetched(make: Callable[[int], Made], steps: Iterable[int], *, makers: int = 1, ahead: int = 1) -> Iterator[Made]:
+    """What `make` makes of each step, in order, the next ones made by other threads while one is used."""
+    with ThreadPoolExecutor(makers) as pool:
+        left = iter(steps)
+        coming = deque(pool.submit(make, step) for step in islice(left, ahead))
+        while coming:
+            made = coming.popleft().result()
+            coming.extend(pool.submit(make, step) for step in islice(left, 1))
+            yield made

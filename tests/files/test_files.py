@@ -1,0 +1,172 @@
+"""Directories appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import random_bert
+from safetensors import SafetensorError
+
+import bothways.formats.writing as formats_writing
+from bothways.errors import InputError
+from bothways.files.writing import exclusive_directory, new_directory, refuse_existing, write_atomically, writing
+from bothways.formats.writing import save_model
+from bothways.hardware import keep_freed_memory
+from bothways.model.config import EncoderConfig
+from bothways.progress import Progress
+from bothways.tokenizer import Tokenizer
+
+
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        with new_directory(tmp_path / "a") as scratch:
+            (scratch / "file").write_text("half")
+            raise RuntimeError
+    with pytest.raises(RuntimeError):
+        with writing(tmp_path / "b.json") as stream:
+            stream.write("half")
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_directory_is_safe(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").write_text("old")
+    with pytest.raises(InputError, match="exists already; name another directory or add --overwrite"):
+        with new_directory(tmp_path / "a"):
+            pass
+    with pytest.raises(RuntimeError):
+        with new_directory(tmp_path / "a", overwrite=True) as scratch:
+            (scratch / "new").write_text("new")
+            raise RuntimeError
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["old"]
+    with new_directory(tmp_path / "a", overwrite=True) as scratch:
+        (scratch / "new").write_text("new")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_is_in_use_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "text.txt").write_text("text")
+    refuse_existing(tmp_path / "a" / "b", overwrite=True, reads=[tmp_path / "a" / "text.txt", None, "s3://a/b"])
+    for out in ("a", "a/b/.."):
+        with pytest.raises(InputError, match=r"holds .*text\.txt, which is in use; name another directory"):
+            refuse_existing(tmp_path / out, overwrite=True, reads=[tmp_path / "a" / "text.txt"])
+    monkeypatch.chdir(tmp_path / "a")
+    for here in (".", "..", tmp_path):
+        with pytest.raises(InputError, match="which is in use"):
+            refuse_existing(here, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        SafetensorError("I/O error: File too large (os error 27)"),
+    ],
+)
+def test_a_full_disk(
+    tmp_path: Path,
+    encoder_config: EncoderConfig,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(formats_writing, "save_file", full)
+    with pytest.raises(InputError, match=r"model: no space left on the device; free some or write elsewhere"):
+        save_model(tmp_path / "model", random_bert(encoder_config), tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is no directory; write elsewhere"):
+        with new_directory(tmp_path / "file" / "model"):
+            pass
+    with pytest.raises(InputError, match="the place to write to is gone or no directory"):
+        write_atomically(tmp_path / "nowhere" / "a.json", "{}")
+
+
+def test_a_place_that_goes(
+    tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that writes tensors has an error of its own, and the system's only as a number in it."""
+
+    def gone(tensors: object, path: Path, metadata: object) -> None:
+        path.parent.rename(tmp_path / "elsewhere")
+        save_file(tensors, path, metadata)
+
+    save_file = formats_writing.save_file
+    monkeypatch.setattr(formats_writing, "save_file", gone)
+    with pytest.raises(InputError, match="model: the place to write to is gone or no directory"):
+        save_model(tmp_path / "model", random_bert(encoder_config), tokenizer)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """A second one is refused and changes nothing; a killed one's lock is gone with it; what fails leaves nothing."""
+    work = (
+        "import sys, time; from pathlib import Path; from bothways.files.writing import exclusive_directory\n"
+        "with exclusive_directory(Path('run'), anew=True):\n"
+        "    Path('run/made').mkdir(); print('ready', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", work], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(InputError, match="run: another process is at work on this; wait for it"):
+            with exclusive_directory(tmp_path / "run", anew=True):
+                pass
+        assert (tmp_path / "run" / "made").is_dir()
+        other.kill()
+    with exclusive_directory(tmp_path / "run", anew=False):
+        assert (tmp_path / "run" / "made").is_dir()
+    with pytest.raises(RuntimeError):
+        with exclusive_directory(tmp_path / "run", anew=True):
+            assert not (tmp_path / "run" / "made").exists()
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_setting_can_be_asked_for_twice() -> None:
+    assert keep_freed_memory.__wrapped__() == keep_freed_memory()
+
+
+def test_links_are_followed_and_pipes_written_to(tmp_path: Path) -> None:
+    (tmp_path / "goal.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "goal.json")
+    write_atomically(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "goal.json").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "pipe", "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    with pytest.raises(InputError, match="this is a directory; name a file"):
+        write_atomically(tmp_path, "x")
+
+
+def test_a_place_that_cannot_be_written_is_said_before_long_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is no directory; write elsewhere"):
+        refuse_existing(tmp_path / "file" / "model", overwrite=False)
+    refuse_existing(tmp_path / "new" / "deep" / "model", overwrite=False)
+
+
+def test_progress_does_not_flood_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("work", 10, unit="bytes") as progress:
+        for _ in range(100):
+            progress.update(10, loss=0.5)
+    assert capsys.readouterr().err == "work  10 B/10 B  loss 0.5  0:00 left\n"
+    with Progress("work", 0, unit="bytes") as progress:
+        progress.update(2_500_000)
+    assert capsys.readouterr().err == "work  2.5 MB\n"

@@ -1,0 +1,40 @@
+"""Batches: every example once an epoch, within the budget, in an order that repeats."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bothways.batching import by_length, shuffled
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
+
+
+@given(lengths=LENGTHS, budget=st.integers(10, 500), seed=st.integers(0, 9), epoch=st.integers(0, 3))
+def test_every_example_once_within_the_budget(lengths: list[int], budget: int, seed: int, epoch: int) -> None:
+    for batches in (by_length(lengths, budget), shuffled(lengths, budget, seed=seed, epoch=epoch)):
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        for batch in batches:
+            assert sum(lengths[i] for i in batch) <= budget or len(batch) == 1
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 500)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        return np.concatenate(shuffled(lengths, 256, seed=seed, epoch=epoch)).tolist()
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+def test_neighbours_are_alike() -> None:
+    """Within a batch lengths are close, so that attention has few rectangles; batches come in random order."""
+    lengths = np.random.default_rng(0).integers(3, 120, 5000)
+    batches = shuffled(lengths, 2048, seed=0, epoch=0)
+    spread = np.mean([np.ptp(lengths[batch]) for batch in batches])
+    assert spread < 0.1 * np.ptp(lengths)
+    means = np.array([lengths[batch].mean() for batch in batches])
+    assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.2
