@@ -120,12 +120,12 @@ def inference(model: Path, texts: list[str], rounds: int, max_length: int) -> No
 
     def we() -> list[str]:
         labels = bert.config.outputs[0].labels
-        return [labels[i] for i in engine.score(texts).probabilities["label"].argmax(-1)]
+        return [labels[i] for i in engine.run(engine.encode(texts)).logits["label"].argmax(-1)]
 
     def they() -> list[str]:
         return [answer["label"] for answer in pipeline(texts, truncation=True, max_length=max_length)]
 
-    lengths = engine.score(texts).tokens
+    lengths = [len(encoding) for encoding in engine.encode(texts)]
     same = np.mean([a == b for a, b in zip(we(), they(), strict=True)])
     times = []
     for _ in range(rounds):

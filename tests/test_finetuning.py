@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +18,13 @@ from bothways.errors import InputError
 from bothways.evaluation.evaluate import evaluate_file
 from bothways.finetuning import FinetuningConfig, finetune, fit, resolved
 from bothways.formats.reading import load_model
-from bothways.inference.answers import predictions
+from bothways.inference.classify import answers as answers_of
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
 from bothways.pretraining.config import PretrainingConfig
 from bothways.tables.table import Columns, LabelColumn, read_table
-from bothways.tokenizer import Tokenizer
+from bothways.tokenizer import Text, Tokenizer
 
 CONFIG = FinetuningConfig(epochs=12, learning_rate=3e-3, precision="fp32", batch_size=16)
 
@@ -39,6 +41,12 @@ def write_table(path: Path, rows: int, seed: int) -> Path:
             topics = "|".join(name for name in ("film", "书") if name in words)
             writer.writerow([text, label, topics, 5 if label == "positive" else 1, " ".join(tags)])
     return path
+
+
+def probabilities(engine: Engine, texts: Sequence[Text]) -> dict[str, Any]:
+    """By output."""
+    predictions = engine.run(engine.encode(texts))
+    return {task.name: task.probabilities(predictions) for task in engine.tasks}
 
 
 @pytest.fixture
@@ -75,7 +83,7 @@ def test_every_kind_alone_and_all_together(
     assert evaluate_file(engine, dev)["outputs"] == done.metrics["outputs"]
 
     read = read_table(dev, columns)
-    answers = list(predictions(bert.config.outputs, read.texts[:9], engine.score(read.texts[:9])))
+    answers = list(answers_of(engine.tasks, read.texts[:9], engine.run(engine.encode(read.texts[:9]))))
     assert [a["tokens"] for a in answers] == [len(e) for e in tokenizer.encode_batch(read.texts[:9])]
     for answer, text in zip(answers, read.texts, strict=False):
         said = answer["outputs"]
@@ -128,9 +136,9 @@ def test_long_texts_are_cut_and_counted(
     assert "10 of 100 training texts are longer than 40 tokens and are cut." in capsys.readouterr().err
     bert, tokenizer, _ = load_model(tmp_path / "out")
     assert bert.config.longest == 40
-    scores = Engine(bert, tokenizer).score(["film " * 90, "film"])
-    assert scores.tokens.tolist() == [40, 3]
-    assert scores.dropped.tolist() == [52, 0]
+    encodings = Engine(bert, tokenizer).encode(["film " * 90, "film"])
+    assert [len(encoding) for encoding in encodings] == [40, 3]
+    assert [encoding.dropped for encoding in encodings] == [52, 0]
 
 
 def test_mistakes_are_found_before_training(
@@ -152,12 +160,13 @@ def test_the_engine_streams_and_keeps_order(encoder_directory: Path, tmp_path: P
     finetune(table, tmp_path / "out", encoder=encoder_directory, columns=columns, config=replace(CONFIG, epochs=1))
     bert, tokenizer, _ = load_model(tmp_path / "out")
     texts = films(50, seed=3)[0] + [""]
-    alone = [Engine(bert, tokenizer, precision="fp32").score([t]).probabilities["mood"][0] for t in texts]
+    exact, fast = (Engine(bert, tokenizer, precision=p) for p in ("fp32", "bf16"))
+    alone = [probabilities(exact, [text])["mood"][0] for text in texts]
     engine = Engine(bert, tokenizer, precision="fp32", window=7, batch_tokens=30)
-    together = np.concatenate([s.probabilities["mood"] for s in engine.scores(iter(texts))])
+    (task,) = engine.tasks
+    together = np.concatenate([task.probabilities(window) for window in engine.predict(iter(texts))])
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    fast = Engine(bert, tokenizer, precision="bf16").score(texts).probabilities["mood"]
-    np.testing.assert_allclose(fast, alone, atol=0.03)
+    np.testing.assert_allclose(probabilities(fast, texts)["mood"], alone, atol=0.03)
 
 
 def test_filler_of_bf16_gets_no_answer(encoder_config: EncoderConfig, tokenizer: Tokenizer) -> None:
@@ -169,7 +178,7 @@ def test_filler_of_bf16_gets_no_answer(encoder_config: EncoderConfig, tokenizer:
     )
     bert = random_bert(encoder_config, *outputs)
     texts = [text.split() for text in films(21)[0]] + [["film"], []]
-    exact, fast = (Engine(bert, tokenizer, precision=p).score(texts).probabilities for p in ("fp32", "bf16"))
+    exact, fast = (probabilities(Engine(bert, tokenizer, precision=p), texts) for p in ("fp32", "bf16"))
     for name, expected in exact.items():
         assert len(fast[name]) == len(texts)
         for ours, theirs in zip(fast[name], expected, strict=True):
@@ -206,7 +215,7 @@ def test_weights_of_an_output_that_are_missing(tmp_path: Path, table: Path, enco
     names = ("LayerNorm.gamma=mood", "a/b.*=topics:multi")
     columns = Columns(text="words", labels=tuple(map(LabelColumn.parse, names)))
     finetune(table, tmp_path / "out", encoder=encoder_directory, columns=columns, config=replace(CONFIG, epochs=1))
-    assert Engine(*load_classifier(tmp_path / "out")).names == ("LayerNorm.gamma", "a/b.*")
+    assert [task.name for task in Engine(*load_classifier(tmp_path / "out")).tasks] == ["LayerNorm.gamma", "a/b.*"]
     (tmp_path / "out" / "outputs.safetensors").unlink()
     with pytest.raises(InputError, match=r"the weights of output layer 'LayerNorm\.gamma' are missing"):
         load_classifier(tmp_path / "out")
@@ -277,4 +286,5 @@ def test_few_rows_are_seen_more_often_than_many(encoder_directory: Path, rows: i
 
 def test_no_texts(encoder_directory: Path) -> None:
     bert, tokenizer, _ = load_model(encoder_directory)
-    assert len(Engine(bert, tokenizer).score([]).tokens) == 0
+    engine = Engine(bert, tokenizer)
+    assert engine.run(engine.encode([])).encodings == []

@@ -1,4 +1,4 @@
-"""What flows on the arrows: encoded texts (`tokenizer.Encoding`) packed into batches, and training targets.
+"""What flows on the arrows: encoded texts (`tokenizer.Encoding`) packed into batches, training targets, predictions.
 
 There is no padding in this project. The sequences of a batch lie end to end on one axis of tokens:
 
@@ -13,7 +13,7 @@ Where hardware wants few shapes, a little filler that is never read lies at the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -133,6 +133,14 @@ class PackedBatch:
         attention_bias.masked_fill_(across != across.mT, float("-inf"))
         return Rows(number, width, torch.from_numpy(tokens), torch.from_numpy(slots), attention_bias)
 
+    def tokens_read(self, reads: Collection[Reads]) -> Tensor | None:
+        """The tokens whose last layer output layers read: (read,) int64, first tokens before masked ones; None: all."""
+        if set(reads) <= {"first"}:
+            return self.sequence_starts[:-1]
+        if self.masked_positions is not None and set(reads) <= {"first", "masked"}:
+            return torch.cat((self.sequence_starts[:-1], self.masked_positions))
+        return None
+
     @cached_property
     def sequence_of_token(self) -> Tensor:
         """(tokens,) int64: the sequence that each token belongs to."""
@@ -217,6 +225,23 @@ class TrainingBatch:
     def moved(self, move: Callable[[Tensor], Tensor]) -> TrainingBatch:
         """The same batch, each of its tensors moved."""
         return TrainingBatch(self.inputs.moved(move), {name: move(target) for name, target in self.targets.items()})
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says about some texts: logits, which `tasks` turn into probabilities, decisions and answers."""
+
+    encodings: Sequence[Encoding]
+    """The texts as they were read: how many tokens, and how many did not fit."""
+    logits: Mapping[str, np.ndarray]
+    """By output layer that reads texts: (texts, width) float32."""
+    token_logits: Mapping[str, list[np.ndarray]]
+    """By output layer that reads tokens: for each text (tokens, width) float32."""
+
+    @property
+    def truncated(self) -> int:
+        """How many of the texts did not fit whole."""
+        return sum(encoding.dropped > 0 for encoding in self.encodings)
 
 
 def filled(tensor: Tensor, size: int, value: float) -> Tensor:

@@ -20,7 +20,10 @@ from bothways.formats.writing import save_model
 from bothways.hardware import Precision
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import OutputConfig
-from bothways.tables.table import Columns, Table, in_order
+from bothways.tables.table import Columns, Table
+from bothways.tasks import tasks_of
+from bothways.tasks.single import SingleLabel
+from bothways.tasks.task import in_order
 from bothways.tokenizer import Text
 from bothways.training.optimization import OptimizerName
 
@@ -108,9 +111,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         texts, pairs = separate(X)
         if not texts:
             return np.zeros((0, len(self.classes_)), np.float32)
-        scores = list(self.engine_.scores(texts, pairs))
-        warn_if_truncated(sum(int((part.dropped > 0).sum()) for part in scores), len(texts), self.bert_.config.longest)
-        return np.concatenate([part.probabilities[self.output_] for part in scores])
+        truncated, parts = 0, []
+        for predictions in self.engine_.predict(texts, pairs):
+            truncated += predictions.truncated
+            parts.append(self.task_.probabilities(predictions))
+        warn_if_truncated(truncated, len(texts), self.engine_.config.longest)
+        return np.concatenate(parts)
 
     def predict(self, X: Sequence[Text]) -> np.ndarray:
         """The likeliest class of each text, as it was given to `fit`. (texts,) → (texts,)"""
@@ -127,18 +133,18 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     def load(cls, path: str | os.PathLike, *, precision: Precision = "auto") -> TextClassifier:
         """Read a model directory with a single-label output; labels that are all whole numbers come back as such."""
         bert, tokenizer = load_classifier(path)
-        outputs = [output for output in bert.config.outputs if output.kind == "single"]
-        if len(outputs) != 1:
-            raise InputError(f"{path}: a TextClassifier has one single-label output, this model {len(outputs)}.")
+        tasks = [task for task in tasks_of(bert.config.outputs) if isinstance(task, SingleLabel)]
+        if len(tasks) != 1:
+            raise InputError(f"{path}: a TextClassifier has one single-label output, this model {len(tasks)}.")
         classifier = cls(encoder=str(path), precision=precision)
-        classifier.classes_ = original_labels(outputs[0].labels)
+        classifier.classes_ = original_labels(tasks[0].output.labels)
         classifier._use(bert, tokenizer)
         return classifier
 
     def _use(self, bert: Any, tokenizer: Any) -> None:
         self.bert_, self.tokenizer_ = bert, tokenizer
-        self.output_ = next(output.name for output in bert.config.outputs if output.kind == "single")
         self.engine_ = Engine(bert, tokenizer, precision=self.precision)
+        self.task_ = next(task for task in self.engine_.tasks if isinstance(task, SingleLabel))
 
 
 def warn_if_truncated(truncated: int, total: int, longest: int) -> None:

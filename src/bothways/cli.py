@@ -24,7 +24,6 @@ from bothways.corpus.shards import read_description
 from bothways.corpus.word_segmentation import Words
 from bothways.finetuning import FinetuningConfig
 from bothways.formats.hub import AUTO
-from bothways.inference.classify import windows
 from bothways.pretraining.config import PretrainingConfig
 from bothways.training.checkpoint import Stopped
 
@@ -237,20 +236,19 @@ def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path 
         out: Write here instead of standard output.
     """
     from bothways.files.writing import writing
-    from bothways.inference.answers import predictions
+    from bothways.inference.classify import classify as recipe
 
     engine = load_engine(model)
-    outputs = [engine.bert.output(name).config for name in engine.names]
     truncated = total = 0
     with writing(out) as stream:
-        for texts, pairs in windows(engine, file):
-            for answer in predictions(outputs, texts, engine.score(texts, pairs)):
-                stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
-                truncated += answer["truncated"]
-                total += 1
-            stream.flush()
+        for answer in recipe(engine, file):
+            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            truncated += answer["truncated"]
+            total += 1
+            if out is None and sys.stdin.isatty():
+                stream.flush()
     if truncated:
-        say(f"{truncated:,} of {total:,} texts were longer than {engine.bert.config.longest} tokens and were cut.")
+        say(f"{truncated:,} of {total:,} texts were longer than {engine.config.longest} tokens and were truncated.")
 
 
 def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from bothways.batch import UNLABELLED, PackedBatch, TrainingBatch
+from bothways.batch import PackedBatch, TrainingBatch
 from bothways.batching import by_length, shuffled
 from bothways.files.writing import refuse_existing
 from bothways.formats.hub import AUTO, locate
@@ -23,8 +23,9 @@ from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
-from bothways.model.outputs import OutputLayer
-from bothways.tables.table import Columns, Table, learn_outputs, read_table, split_off, targets_of
+from bothways.tables.table import Columns, Table, learn_outputs, read_table, split_off
+from bothways.tasks import Task, tasks_of
+from bothways.tasks.task import Target
 from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.config import TrainingConfig
 from bothways.training.log import TrainingLog
@@ -93,11 +94,12 @@ class Examples:
     def __init__(
         self,
         encodings: Sequence[Encoding],
-        targets: dict[str, list[Any]],
-        outputs: Sequence[OutputConfig],
+        targets: dict[str, Sequence[Target]],
+        tasks: Sequence[Task],
         config: FinetuningConfig,
     ) -> None:
-        self.encodings, self.targets, self.outputs, self.config = encodings, targets, outputs, config
+        """`targets`: by output, one for each text."""
+        self.encodings, self.targets, self.tasks, self.config = encodings, targets, tasks, config
         lengths = np.array([len(encoding) for encoding in encodings])
         self.lengths = lengths
         # A text may be longer than the mean batch, so the budget is never below the longest.
@@ -119,30 +121,8 @@ class Examples:
     def batch(self, rows: np.ndarray) -> TrainingBatch:
         """Some rows, packed, with their targets."""
         encodings = [self.encodings[i] for i in rows]
-        targets = {
-            output.name: target_tensor(output, [self.targets[output.name][i] for i in rows], encodings)
-            for output in self.outputs
-        }
+        targets = {task.name: task.tensor([self.targets[task.name][i] for i in rows], encodings) for task in self.tasks}
         return TrainingBatch(PackedBatch.pack(encodings), targets)
-
-
-def target_tensor(output: OutputConfig, targets: Sequence[Any], encodings: Sequence[Encoding]) -> torch.Tensor:
-    """The targets of some rows in the shape that the output layer's loss wants (table in `model.outputs`)."""
-    if output.kind == "tags":
-        return torch.from_numpy(
-            np.concatenate([spread(t, encoding) for t, encoding in zip(targets, encodings, strict=True)])
-        )
-    return torch.from_numpy(np.array(targets, np.int64 if output.kind == "single" else np.float32))
-
-
-def spread(tags: np.ndarray | None, encoding: Encoding) -> np.ndarray:
-    """Tags of words → targets of tokens: each word's tag on its first piece. (words,) → (tokens,) int64."""
-    targets = np.full(len(encoding), UNLABELLED, np.int64)
-    if tags is not None:
-        assert encoding.words is not None, "encode with_offsets to know the words"
-        pieces = encoding.first_pieces
-        targets[pieces] = tags[encoding.words[pieces]]
-    return targets
 
 
 def resolved(config: FinetuningConfig, bert: Bert, rows: int) -> FinetuningConfig:
@@ -191,32 +171,14 @@ def fit(
         table.texts, table.pairs, max_length=bert.config.longest, with_offsets=table.columns.pretokenized
     )
     truncated = sum(encoding.dropped > 0 for encoding in encodings)
-    targets = {output.name: targets_of(table, output) for output in outputs}
-    scales = {output.name: scale_of(targets[output.name]) for output in outputs if output.kind == "regression"}
-    for name, (mean, deviation) in scales.items():
-        targets[name] = [(value - mean) / deviation for value in targets[name]]
-    log = train(bert, Examples(encodings, targets, outputs, config), config, name="fine-tuning", quiet=quiet)
-    for name, (mean, deviation) in scales.items():
-        unscale(bert.output(name), mean, deviation)
+    tasks = tasks_of(outputs)
+    standardized = {task.name: task.standardize(table.targets(task)) for task in tasks}
+    targets = {name: easy for name, (easy, _) in standardized.items()}
+    log = train(bert, Examples(encodings, targets, tasks, config), config, name="fine-tuning", quiet=quiet)
+    for name, (_, restore) in standardized.items():
+        restore(bert.output(name))
     log.truncated = truncated
     return log
-
-
-def scale_of(targets: Sequence[float]) -> tuple[float, float]:
-    """(mean, standard deviation) of the targets of a regression; NaN, where a row says nothing, is left out.
-
-    A network learns numbers around 0 with a deviation of 1; the bias of an output layer would take thousands of updates
-    to reach a mean of 100.
-    """
-    mean, deviation = float(np.nanmean(targets)), float(np.nanstd(targets))
-    return mean, deviation if deviation > 0 else 1.0
-
-
-@torch.no_grad()
-def unscale(output: OutputLayer, mean: float, deviation: float) -> None:
-    """Have a regression that learned scaled targets give them as they were, by its weights alone."""
-    output.projection.weight *= deviation
-    output.projection.bias.mul_(deviation).add_(mean)
 
 
 def finetune(
@@ -233,7 +195,7 @@ def finetune(
 
     Raises InputError for anything the user must mend, before the training starts wherever it can be known then.
     """
-    from bothways.evaluation.metrics import evaluate  # scikit-learn takes a second to import
+    from bothways.evaluation.evaluate import evaluate
 
     config = config or FinetuningConfig()
     refuse_existing(out, overwrite, reads=(train_file, dev_file))
@@ -243,8 +205,8 @@ def finetune(
         judged = read_table(dev_file, table.columns)
     else:
         table, judged = split_off(table, config.held_out, at_most=2000, seed=config.seed)
-    for output in outputs:
-        targets_of(judged, output)  # a label that training has not seen is said now, not after an hour
+    for task in tasks_of(outputs):  # a label that training has not seen is said now, not after an hour
+        judged.targets(task)
     chosen = locate(encoder, table.texts)
     bert, tokenizer, report = load_model(chosen)
     print(report, file=sys.stderr)

@@ -53,6 +53,11 @@ class Encoding:
     def __len__(self) -> int:
         return len(self.token_ids)
 
+    def word_of(self, tokens: np.ndarray) -> np.ndarray:
+        """(n,) tokens → (n,) int32: the word of its own text that each is a piece of."""
+        assert self.words is not None, "encode with_offsets to know the words"
+        return self.words[tokens]
+
     @property
     def first_pieces(self) -> np.ndarray:
         """(words,) int64: the tokens of the first text that begin a word; a word in pieces speaks by its first."""

@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -14,14 +15,20 @@ import pytest
 
 from bothways.batch import UNLABELLED
 from bothways.errors import InputError
+from bothways.model.config import OutputConfig
 from bothways.tables import rows
-from bothways.tables.table import Columns, LabelColumn, learn_outputs, read_table, split_off, targets_of
+from bothways.tables.table import Columns, LabelColumn, Table, learn_outputs, read_table, split_off
+from bothways.tasks import TASKS
 
 ROWS = [('好 film, "quoted"', "good"), ("", "bad"), ("two\nlines", "good")]
 
 
 def zstd(content: bytes) -> bytes:
     return pyarrow.Codec("zstd").compress(content, asbytes=True)
+
+
+def targets(table: Table, output: OutputConfig) -> list[Any]:
+    return table.targets(TASKS[output.kind](output))
 
 
 def write_csv(path: Path, text: str) -> Path:
@@ -41,7 +48,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     for path in sorted(tmp_path.iterdir()):
         table = read_table(path, Columns())
-        assert list(zip(table.texts, table.targets["label"], strict=True)) == ROWS, path.name
+        assert list(zip(table.texts, table.values["label"], strict=True)) == ROWS, path.name
         assert table.pairs is None
 
 
@@ -58,17 +65,17 @@ def test_cells_of_every_type(tmp_path: Path) -> None:
     labels = (LabelColumn.parse("label"), LabelColumn.parse("stars:regression"))
     table = read_table(tmp_path / "a.parquet", Columns(labels=labels))
     assert table.texts == ["good", "好"]
-    assert table.targets == {"label": ["1.5", "2.0"], "stars": [None, 3.0]}
+    assert table.values == {"label": ["1.5", "2.0"], "stars": [None, 3.0]}
     (tmp_path / "a.jsonl").write_text('{"text": "half \\ud83d", "label": true}\n{"text": 5, "label": false}\n')
     table = read_table(tmp_path / "a.jsonl", Columns())
     assert table.texts == ["half \ufffd", "5"]
-    assert table.targets["label"] == ["True", "False"]
+    assert table.values["label"] == ["True", "False"]
 
 
 def test_rows_need_not_say_something_for_every_output(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "text,mood,slots\na b,x,O B\nc d,y,\ne,,O\n")
     labels = (LabelColumn.parse("mood"), LabelColumn.parse("slots:tags"))
-    assert read_table(path, Columns(labels=labels)).targets == {
+    assert read_table(path, Columns(labels=labels)).values == {
         "mood": ["x", "y", None],
         "slots": [["O", "B"], None, ["O"]],
     }
@@ -76,8 +83,7 @@ def test_rows_need_not_say_something_for_every_output(tmp_path: Path) -> None:
         '{"text": "a", "m": "x", "n": ["p"]}\n{"text": "b", "m": "y", "n": null}\n{"text": "c", "m": "y", "n": []}\n'
     )
     table = read_table(tmp_path / "a.jsonl", Columns(labels=(LabelColumn.parse("m"), LabelColumn.parse("n:multi"))))
-    targets = np.array(targets_of(table, learn_outputs(table)[1]))
-    np.testing.assert_array_equal(targets, [[1], [np.nan], [0]])
+    np.testing.assert_array_equal(targets(table, learn_outputs(table)[1]), [[1], [np.nan], [0]])
 
 
 def test_a_second_text_is_found_by_its_name(tmp_path: Path) -> None:
@@ -100,11 +106,11 @@ def test_all_kinds_of_output(tmp_path: Path) -> None:
     mood, topics, stars, tags = learn_outputs(table)
     assert mood.labels == ("bad", "good")
     assert tags.reads == "tokens"
-    assert targets_of(table, mood) == [1, 0, UNLABELLED]
-    assert np.array(targets_of(table, topics)).tolist() == [[1, 1], [0, 0], [0, 1]]
-    assert targets_of(table, stars)[:2] == [4.5, 1.0]
-    assert np.isnan(targets_of(table, stars)[2])
-    assert [t.tolist() for t in targets_of(table, tags)] == [[2, 0, 1], [2], [2]]
+    assert targets(table, mood) == [1, 0, UNLABELLED]
+    assert np.array(targets(table, topics)).tolist() == [[1, 1], [0, 0], [0, 1]]
+    assert targets(table, stars)[:2] == [4.5, 1.0]
+    assert np.isnan(targets(table, stars)[2])
+    assert [t.tolist() for t in targets(table, tags)] == [[2, 0, 1], [2], [2]]
 
 
 def test_numbers_as_labels_are_ordered_by_value(tmp_path: Path) -> None:
@@ -179,17 +185,17 @@ def test_a_label_that_training_has_not_seen(tmp_path: Path) -> None:
     train = read_table(write_csv(tmp_path / "train.csv", "text,label\na,x\nb,y\n"), Columns())
     dev = read_table(write_csv(tmp_path / "dev.csv", "text,label\na,x\nb,z\n"), Columns())
     with pytest.raises(InputError, match=r"dev\.csv, line 3: the label 'z' .* does not occur in the training"):
-        targets_of(dev, learn_outputs(train)[0])
+        targets(dev, learn_outputs(train)[0])
 
 
 def test_split_off_repeats_itself(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "text,label\n" + "".join(f"t{n},{n % 2}\n" for n in range(50)))
     table = read_table(path, Columns())
-    rest, aside = split_off(table, 0.2, 100, seed=3)
-    assert (len(rest), len(aside)) == (40, 10)
-    assert sorted([*rest.texts, *aside.texts]) == sorted(table.texts)
-    assert split_off(table, 0.2, 100, seed=3)[1].texts == aside.texts
-    assert split_off(table, 0.2, 100, seed=4)[1].texts != aside.texts
+    rest, held_out = split_off(table, 0.2, 100, seed=3)
+    assert (len(rest), len(held_out)) == (40, 10)
+    assert sorted([*rest.texts, *held_out.texts]) == sorted(table.texts)
+    assert split_off(table, 0.2, 100, seed=3)[1].texts == held_out.texts
+    assert split_off(table, 0.2, 100, seed=4)[1].texts != held_out.texts
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:

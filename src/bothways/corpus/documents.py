@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from bothways.errors import InputError
 from bothways.files.reading import Meter, read_lines
 from bothways.progress import Progress
-from bothways.tables.rows import READERS, as_text, read_rows
+from bothways.tables.rows import READERS, read_rows
+from bothways.tasks.cells import as_text
 
 LONGEST_DOCUMENT = 1 << 20
 """Characters; a longer document is split into several, so that one of a gigabyte needs no more memory than others."""

@@ -34,6 +34,7 @@ from bothways.formats.names import (
 )
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig
+from bothways.tasks import TASKS
 from bothways.tokenizer import Tokenizer
 
 # ── Writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,7 +100,7 @@ def to_published_config(config: BertConfig, dtype: torch.dtype = torch.float32) 
         "pad_token_id": 0,
         "dtype": str(dtype).removeprefix("torch."),
     }
-    if len(config.outputs) == 1 and (output := config.outputs[0]).kind in (*PROBLEM_TYPES, "tags"):
+    if len(config.outputs) == 1 and (output := config.outputs[0]).kind in TASKS:
         labels = output.labels or (output.name,)
         content["id2label"] = {str(index): label for index, label in enumerate(labels)}
         content["label2id"] = {label: index for index, label in enumerate(labels)}

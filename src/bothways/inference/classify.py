@@ -1,38 +1,68 @@
-"""Classifying a table or standard input, some thousand texts at a time."""
+"""Classifying a table or standard input, some thousand texts at a time, in constant memory."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bothways.batch import Predictions
 from bothways.errors import InputError
+from bothways.inference.engine import Engine
+from bothways.tables.rows import read_rows
+from bothways.tables.table import Columns, text_cell
+from bothways.tasks import Task
+from bothways.tokenizer import Text
 
-if TYPE_CHECKING:
-    from bothways.inference.engine import Engine
+STANDARD_INPUT = "-"
 
 
-def windows(engine: Engine, file: str) -> Iterator[tuple[list[Any], list[Any] | None]]:
-    """The texts (and second texts) of a table or of standard input, some thousand at a time."""
-    from bothways.tables.rows import read_rows
-    from bothways.tables.table import Columns, text_cell
+def classify(engine: Engine, file: str) -> Iterator[dict[str, Any]]:
+    """The answer to each text of a table, or to each line of standard input (`-`), in order; see `answers`.
 
-    names = engine.bert.config.text_columns
+    Raises InputError for a row that cannot be read.
+    """
+    for texts, pairs in windows(engine, file):
+        yield from answers(engine.tasks, texts, engine.run(engine.encode(texts, pairs)))
+
+
+def answers(tasks: tuple[Task, ...], texts: list[Text], predictions: Predictions) -> Iterator[dict[str, Any]]:
+    """One JSON object for each text: `{"text": …, "outputs": {NAME: …}, "tokens": n, "truncated": false}`.
+
+    What NAME holds is said in `Task.answer` of its kind.
+    """
+    probabilities = {task.name: task.probabilities(predictions) for task in tasks}
+    for i, (text, encoding) in enumerate(zip(texts, predictions.encodings, strict=True)):
+        yield {
+            "text": text if isinstance(text, str) else " ".join(text),
+            "outputs": {task.name: task.answer(probabilities[task.name][i], text) for task in tasks},
+            "tokens": len(encoding),
+            "truncated": encoding.dropped > 0,
+        }
+
+
+def windows(engine: Engine, file: str) -> Iterator[tuple[list[Text], list[Text] | None]]:
+    """The texts (and second texts) of a table or of standard input; a person who types gets one at a time."""
+    names = engine.config.text_columns
     columns = Columns(text=names[0], text_pair=names[1] if len(names) > 1 else None)
-    if file == "-":
+    size = engine.window
+    if file == STANDARD_INPUT:
         if columns.text_pair is not None:
             raise InputError("This model reads pairs of texts; give a table with both columns.")
         rows: Iterator[Any] = ((f"line {i}", {columns.text: line}) for i, line in enumerate(stdin_lines(), start=1))
-        file = "standard input"
+        file, size = "standard input", 1 if sys.stdin.isatty() else size
     else:
         rows = read_rows(file)
-    while window := list(islice(rows, 1 if sys.stdin.isatty() and file == "standard input" else engine.window)):
-        texts = [text_cell(c, columns.text, engine.pretokenized, f"{file}, {where}") for where, c in window]
-        pairs = columns.text_pair and [
-            text_cell(c, columns.text_pair, engine.pretokenized, f"{file}, {where}") for where, c in window
-        ]
-        yield texts, pairs or None
+    while window := list(islice(rows, size)):
+        texts, pairs = (
+            [text_cell(cells, column, engine.pretokenized, f"{file}, {where}") for where, cells in window]
+            if column is not None
+            else None
+            for column in (columns.text, columns.text_pair)
+        )
+        assert texts is not None, "there is always a column of texts"
+        yield texts, pairs
 
 
 def stdin_lines() -> Iterator[str]:

@@ -1,24 +1,28 @@
-"""The fast way forward: texts in any order and number → probabilities of every output layer, in the order given."""
+"""The fast way forward: texts in any order and number → logits of every output layer, in the order given.
+
+    texts ─ encode ─▶ encodings ─ run ─▶ predictions ─ tasks ─▶ probabilities, decisions, answers
+
+The two halves can be entered one by one: encodings of many callers may share a run.
+"""
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from bothways.batch import PackedBatch
+from bothways.batch import PackedBatch, Predictions
 from bothways.batching import by_length
 from bothways.errors import InputError
 from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
-from bothways.hardware import Precision, compiles_each_shape, default_device, keep_freed_memory, resolve
+from bothways.hardware import Precision
+from bothways.inference.backend import Backend, TorchBackend
 from bothways.model.bert import Bert
+from bothways.tasks import tasks_of
 from bothways.tokenizer import Encoding, Text, Tokenizer
 
 
@@ -28,27 +32,15 @@ def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
     Raises InputError if it has no output layer that classifies, or one without trained weights.
     """
     bert, tokenizer, report = load_model(locate(name))
-    classifies = [output for output in bert.config.outputs if output.kind not in ("masked_lm", "next_sentence")]
-    if not classifies:
+    tasks = tasks_of(bert.config.outputs)
+    if not tasks:
         raise InputError(f"{name}: this encoder has no output layer that classifies; fine-tune it first.")
-    needed = {f"output layer {output.name!r}" for output in classifies}
-    if any(output.reads == "first" for output in classifies):
+    needed = {f"output layer {task.name!r}" for task in tasks}
+    if any(task.output.reads == "first" for task in tasks):
         needed.add("pooling")
     if lacking := [part for part in report.untrained if part in needed]:
         raise InputError(f"{name}: the weights of {lacking[0]} are missing; restore the files or fine-tune again.")
     return bert, tokenizer
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What the model says about a window of texts."""
-
-    probabilities: dict[str, np.ndarray | list[np.ndarray]]
-    """By output: (texts, width) float32; for tags one (words, labels) array a text, NaN for words without a token."""
-    tokens: np.ndarray
-    """(texts,) int64: tokens read."""
-    dropped: np.ndarray
-    """(texts,) int64: tokens that did not fit."""
 
 
 class Engine:
@@ -61,77 +53,48 @@ class Engine:
         *,
         precision: Precision = "auto",
         device: torch.device | None = None,
+        backend: Backend | None = None,
         batch_tokens: int = 8192,
         window: int = 8192,
     ) -> None:
-        """`batch_tokens`: most tokens in one forward pass. `window`: texts sorted by length together."""
-        keep_freed_memory()
-        self.device = device or default_device()
-        self.tokenizer, self.batch_tokens, self.window = tokenizer, batch_tokens, window
-        self.bert = copy.deepcopy(bert).to(self.device).eval().requires_grad_(False)
-        # Only the encoder is worth a faster format; output layers are small, and scores deserve their digits.
-        dtype = resolve(precision, self.device)
-        self.bert.embeddings.to(dtype)
-        self.bert.encoder.to(dtype)
-        self.rounds = compiles_each_shape(self.device, dtype)
-        self.pretokenized = any(output.kind == "tags" for output in bert.config.outputs)
-        self.names = tuple(
-            output.name for output in bert.config.outputs if output.kind not in ("masked_lm", "next_sentence")
-        )
+        """`backend`: what computes the logits; unless given, PyTorch with `precision` on `device`. `batch_tokens`: most
+        tokens in one forward pass. `window`: texts sorted by length together."""
+        self.config, self.tokenizer = bert.config, tokenizer
+        self.batch_tokens, self.window = batch_tokens, window
+        self.tasks = tasks_of(bert.config.outputs)
+        """What its output layers decide, in order."""
+        names = [task.name for task in self.tasks]
+        self.backend = backend or TorchBackend(bert, names, precision=precision, device=device)
+        self.pretokenized = any(task.pretokenized for task in self.tasks)
+        """Whether it reads texts as words."""
 
-    def scores(self, texts: Iterable[Text], pairs: Iterable[Text] | None = None) -> Iterator[Scores]:
-        """The scores of any number of texts (or pairs of texts), a window at a time; memory does not grow."""
+    def encode(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> list[Encoding]:
+        """Texts (or pairs of texts) as the model reads them, truncated to what it can read."""
+        return self.tokenizer.encode_batch(texts, pairs, max_length=self.config.longest, with_offsets=self.pretokenized)
+
+    def run(self, encodings: Sequence[Encoding]) -> Predictions:
+        """The logits of any number of encodings, in their order. None depends on its neighbours."""
+        lengths = np.array([len(encoding) for encoding in encodings], np.int64)
+        order = by_length(lengths, self.batch_tokens)
+        parts: dict[str, list[np.ndarray]] = {task.name: [] for task in self.tasks}
+        for indices in order:
+            batch = PackedBatch.pack([encodings[i] for i in indices])
+            for name, logits in self.backend.logits(batch).items():
+                parts[name].append(logits.numpy())
+        of_texts, of_tokens = {}, {}
+        given = np.argsort(np.concatenate([*order, np.empty(0, np.int64)]))  # where each text is found
+        for task in self.tasks:
+            width = max(1, len(task.output.labels))
+            found = np.concatenate([np.empty((0, width), np.float32), *parts[task.name]])
+            if task.output.reads == "tokens":
+                by_text = np.split(found, np.sort(lengths).cumsum()[:-1])
+                of_tokens[task.name] = [by_text[i] for i in given]
+            else:
+                of_texts[task.name] = found[given]
+        return Predictions(encodings, of_texts, of_tokens)
+
+    def predict(self, texts: Iterable[Text], pairs: Iterable[Text] | None = None) -> Iterator[Predictions]:
+        """Any number of texts (or pairs of texts), a window at a time; memory does not grow."""
         texts, pairs = iter(texts), None if pairs is None else iter(pairs)
         while window := list(islice(texts, self.window)):
-            yield self.score(window, None if pairs is None else list(islice(pairs, self.window)))
-
-    @torch.inference_mode()
-    def score(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> Scores:
-        """The scores of some texts (or pairs of texts) at once."""
-        encodings = self.tokenizer.encode_batch(
-            texts, pairs, max_length=self.bert.config.longest, with_offsets=self.pretokenized
-        )
-        if not encodings:
-            return Scores({n: [] for n in self.names}, np.zeros(0, np.int64), np.zeros(0, np.int64))
-        lengths = np.array([len(encoding) for encoding in encodings], np.int64)
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.names}
-        order = by_length(lengths, self.batch_tokens)
-        for indices in order:
-            batch = PackedBatch.pack([encodings[i] for i in indices]).to(self.device)
-            sizes = {"tokens": len(batch.token_ids)}  # else as many as there are texts
-            if self.rounds:
-                batch = batch.rounded_up()
-            for name, logits in self.bert(batch, only=self.names).items():
-                output = self.bert.output(name)
-                read = logits[: sizes.get(output.config.reads, len(indices))]
-                parts[name].append(output.probabilities(read))
-        return Scores(
-            {name: self._in_order(name, parts[name], order, texts, encodings) for name in self.names},
-            lengths,
-            np.array([encoding.dropped for encoding in encodings], np.int64),
-        )
-
-    def _in_order(
-        self,
-        name: str,
-        parts: list[Tensor],
-        order: list[np.ndarray],
-        texts: Sequence[Text],
-        encodings: list[Encoding],
-    ) -> np.ndarray | list[np.ndarray]:
-        """Probabilities, batch by batch → text by text in the order given."""
-        found = torch.cat(parts).cpu().numpy()
-        indices = np.concatenate(order)
-        if self.bert.output(name).config.kind != "tags":
-            result = np.empty_like(found)
-            result[indices] = found
-            return result
-        by_text: list[np.ndarray] = [np.empty(0)] * len(texts)
-        start = 0
-        for i in indices:
-            encoding = encodings[i]
-            pieces = encoding.first_pieces
-            by_text[i] = np.full((len(texts[i]), found.shape[-1]), np.nan, np.float32)
-            by_text[i][encoding.words[pieces]] = found[start + pieces]
-            start += len(encoding)
-        return by_text
+            yield self.run(self.encode(window, None if pairs is None else list(islice(pairs, self.window))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from bothways.batch import PackedBatch, Reads
@@ -44,15 +43,12 @@ class Bert(nn.Module):
 
     def represent(self, batch: PackedBatch, reads: Collection[Reads]) -> dict[Reads, Tensor]:
         """A packed batch → what output layers read, one tensor for each of `reads` (shapes in `model.outputs`)."""
-        firsts, masked = batch.sequence_starts[:-1], batch.masked_positions
-        few = {"first"} if masked is None else {"first", "masked"}
-        if set(reads) <= few:
-            read = torch.cat((firsts, masked)) if masked is not None and "masked" in reads else firsts
-            hidden = self.encode(batch, read)
-            first_tokens, masked_tokens = hidden[: len(firsts)], hidden[len(firsts) :]
-        else:
-            hidden = self.encode(batch)
+        firsts, masked, read = batch.sequence_starts[:-1], batch.masked_positions, batch.tokens_read(reads)
+        hidden = self.encode(batch, read)
+        if read is None:
             first_tokens, masked_tokens = hidden[firsts], hidden if masked is None else hidden[masked]
+        else:
+            first_tokens, masked_tokens = hidden[: len(firsts)], hidden[len(firsts) :]
         representations: dict[Reads, Tensor] = {"tokens": hidden, "masked": masked_tokens}
         if "first" in reads:
             representations["first"] = self.pooling(first_tokens)

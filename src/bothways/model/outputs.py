@@ -1,6 +1,6 @@
 """Output layers: what stands on top of the shared encoder, any number of them.
 
-Each owns what it reads, its loss and its rule from logits to probabilities.
+Each owns what it reads and its loss; how logits become probabilities is said in `tasks`.
 
     kind           reads (default)   logits             targets                         loss
     masked_lm    masked            (masked, vocab)    (masked,) int64                 cross-entropy
@@ -28,7 +28,7 @@ from bothways.model.encoder import ACTIVATIONS
 
 
 class OutputLayer(nn.Module):
-    """A linear layer from a representation to logits; the kinds below differ in loss and probabilities."""
+    """A linear layer from a representation to logits; the kinds below differ in loss."""
 
     class_weights: Tensor | None
 
@@ -57,9 +57,10 @@ class OutputLayer(nn.Module):
         """How many targets are labelled, which is what a summed loss is divided by."""
         return int((targets != UNLABELLED).sum())
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits → what is shown to the user, of the same shape, in fp32."""
-        return torch.softmax(logits.float() / self.config.temperature, dim=-1)
+    @property
+    def multiplications(self) -> int:
+        """How many a forward pass takes for each of its rows."""
+        return self.projection.weight.numel()
 
 
 class SingleLabel(OutputLayer):
@@ -90,9 +91,6 @@ class MultiLabel(OutputLayer):
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan().any(-1)).sum())
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        return torch.sigmoid(logits.float() / self.config.temperature)
-
 
 class Regression(OutputLayer):
     """A number for each text."""
@@ -107,10 +105,6 @@ class Regression(OutputLayer):
 
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan()).sum())
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """A number is shown as it is."""
-        return logits.float()
 
 
 class MaskedLM(OutputLayer):
@@ -134,6 +128,10 @@ class MaskedLM(OutputLayer):
         transformed = self.transform(representation.to(self.transform.weight.dtype))
         features = self.norm(self.activation(transformed))
         return linear(features, self.token_embedding.weight, self.bias)
+
+    @property
+    def multiplications(self) -> int:
+        return self.transform.weight.numel() + self.token_embedding.weight.numel()
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         if logits.device.type == "cpu" and logits.dtype == torch.bfloat16:

@@ -144,16 +144,3 @@ def cell(cells: Mapping[str, Any], column: str, place: str) -> Any:
         )
     value = cells[column]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def as_text(value: Any, column: str, place: str) -> str:
-    """A cell as text: strings as they are, numbers and truth values as they are written, bytes as UTF-8."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{place}: column {column!r} holds bytes that are not UTF-8; store text.") from None
-    if isinstance(value, (list, dict)):
-        kind = "a list" if isinstance(value, list) else "an object"
-        raise InputError(f"{place}: column {column!r} holds {kind}; give a text or a number.")
-    return str(value)

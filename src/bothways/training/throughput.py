@@ -20,15 +20,12 @@ def training_operations(bert: Bert, batch: PackedBatch) -> float:
     """Floating-point operations of one forward and backward pass over `batch`."""
     config = bert.config.encoder
     hidden, tokens = config.hidden_size, len(batch.token_ids)
-    masked = 0 if batch.masked_positions is None else len(batch.masked_positions)
-    kinds = {output.config.kind for output in bert.outputs}
-    reads = {output.config.reads for output in bert.outputs}
-    read = tokens if reads & {"tokens", "mean"} or batch.masked_positions is None else masked + len(batch.lengths)
+    read = batch.tokens_read({output.config.reads for output in bert.outputs})
+    computed = tokens if read is None else len(read)
     after_attention = hidden * hidden + 2 * hidden * config.feed_forward_size
-    weights = tokens * 3 * hidden * hidden * config.layers + after_attention * (tokens * (config.layers - 1) + read)
+    weights = tokens * 3 * hidden * hidden * config.layers + after_attention * (tokens * (config.layers - 1) + computed)
     weights += len(batch.lengths) * hidden * hidden  # pooling
-    if "masked_lm" in kinds:
-        weights += (masked or tokens) * hidden * (hidden + config.vocab_size)
+    weights += sum(batch.size(output.config.reads) * output.multiplications for output in bert.outputs)
     attention = config.layers * 2 * hidden * sum(length * length for length in batch.lengths)
     return 3 * 2 * float(weights + attention)
 

@@ -1,0 +1,55 @@
+"""What computes the logits of a batch; the engine asks nothing else of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bothways.batch import PackedBatch
+from bothways.hardware import Precision, compiles_each_shape, default_device, keep_freed_memory, resolve
+from bothways.model.bert import Bert
+
+
+class Backend(Protocol):
+    """Packed batches in, logits out. Threads may share one."""
+
+    def logits(self, batch: PackedBatch) -> Mapping[str, Tensor]:
+        """By output layer: (rows, width) float32 on the CPU, a row for each sequence, or token, that it reads."""
+
+
+class TorchBackend:
+    """The model in PyTorch, in the number format that the machine is fast at."""
+
+    def __init__(
+        self,
+        bert: Bert,
+        outputs: Collection[str],
+        *,
+        precision: Precision = "auto",
+        device: torch.device | None = None,
+    ) -> None:
+        """`outputs`: the output layers to compute. `bert` itself stays as it is."""
+        keep_freed_memory()
+        self.device = device or default_device()
+        dtype = resolve(precision, self.device)
+        self.outputs = outputs
+        self.bert = copy.deepcopy(bert).to(self.device).eval().requires_grad_(False)
+        # Only the encoder is worth a faster format; output layers are small, and scores deserve their digits.
+        self.bert.embeddings.to(dtype)
+        self.bert.encoder.to(dtype)
+        self.rounds_up = compiles_each_shape(self.device, dtype)
+
+    @torch.inference_mode()
+    def logits(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """See `Backend`."""
+        computed = batch.to(self.device)
+        if self.rounds_up:
+            computed = computed.rounded_up()
+        return {
+            name: logits[: batch.size(self.bert.output(name).config.reads)].float().cpu()
+            for name, logits in self.bert(computed, only=self.outputs).items()
+        }

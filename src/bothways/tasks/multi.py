@@ -1,0 +1,89 @@
+"""`multi`: any number of labels for each text, each by itself."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bothways.batch import Predictions
+from bothways.errors import InputError
+from bothways.tasks.cells import as_text
+from bothways.tasks.task import Task, rounded
+from bothways.tokenizer import Encoding, Text
+
+SEPARATOR = "|"
+"""Between the labels of a cell; JSON lines and Parquet may hold a list instead."""
+
+
+class MultiLabel(Task):
+    """A cell names labels, none or more; a target has a 1 for each; so has a decision, from a threshold on."""
+
+    kind = "multi"
+    least_labels = 1
+
+    @classmethod
+    def says_nothing(cls, cell: Any, *, optional: bool) -> bool:
+        """An empty cell says that no label applies."""
+        return cell is None
+
+    @classmethod
+    def value(cls, cell: Any, *, text: Text, column: str, place: str) -> list[str]:
+        if isinstance(cell, str) and re.fullmatch(r"""\s*\[\s*(['"].*['"])?\s*\]\s*""", cell):
+            raise InputError(
+                f"{place}: {cell!r} in column {column!r} is a list as Python writes it; write its labels with "
+                f"{SEPARATOR!r} between them, or use JSON lines or Parquet, which have lists."
+            )
+        labels = cell if isinstance(cell, list) else as_text(cell, column, place).split(SEPARATOR)
+        labels = [as_text(label, column, place).strip() for label in labels]
+        return [label for label in labels if label]
+
+    def target(self, value: list[str] | None, ids: dict[str, int]) -> np.ndarray:
+        present = np.full(len(ids), math.nan if value is None else 0.0, np.float32)
+        present[[ids[label] for label in value or ()]] = 1.0
+        return present
+
+    def labelled(self, target: np.ndarray) -> bool:
+        return not np.isnan(target).all()
+
+    def tensor(self, targets: Sequence[np.ndarray], encodings: Sequence[Encoding]) -> Tensor:
+        """→ (texts, labels) float32."""
+        return torch.from_numpy(np.array(targets, np.float32))
+
+    def probabilities(self, predictions: Predictions) -> np.ndarray:
+        """→ (texts, labels), each by itself."""
+        return torch.sigmoid(torch.from_numpy(predictions.logits[self.name]) / self.output.temperature).numpy()
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """(labels,) float32: from which probability each label counts as present."""
+        return np.array(self.output.thresholds or [0.5] * len(self.output.labels), np.float32)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities >= self.thresholds
+
+    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
+        """`{"labels": [those present], "scores": {label: p}}`"""
+        labels = self.output.labels
+        return {
+            "labels": [label for label, present in zip(labels, self.decide(probabilities), strict=True) if present],
+            "scores": {label: rounded(p) for label, p in zip(labels, probabilities, strict=True)},
+        }
+
+    def measure(self, expected: list[np.ndarray], predicted: list[np.ndarray]) -> dict[str, Any]:
+        """Accuracy asks for all labels of a text to be right."""
+        from sklearn import metrics
+
+        truth, found = np.array(expected) > 0.5, np.array(predicted)
+        averages = ("macro", "micro")
+        if truth.shape[1] == 1:  # scikit-learn takes a lone column for two classes, present and absent
+            alone = metrics.f1_score(truth.ravel(), found.ravel(), zero_division=0.0)
+            f1 = dict.fromkeys(averages, alone)
+        else:
+            f1 = {average: metrics.f1_score(truth, found, average=average, zero_division=0.0) for average in averages}
+        return {"accuracy": metrics.accuracy_score(truth, found), "macro_f1": f1["macro"], "micro_f1": f1["micro"]}

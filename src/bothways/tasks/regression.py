@@ -1,0 +1,99 @@
+"""`regression`: a number for each text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bothways.batch import Predictions
+from bothways.errors import InputError
+from bothways.model.config import OutputConfig
+from bothways.model.outputs import OutputLayer
+from bothways.tasks.task import Task, rounded
+from bothways.tokenizer import Encoding, Text
+
+LARGEST = 1e30
+"""What may be asked for; single precision ends at 3.4e38, its squares at 1.8e19."""
+
+
+class Regression(Task):
+    """A cell, a target and a decision are numbers."""
+
+    kind = "regression"
+
+    @classmethod
+    def value(cls, cell: Any, *, text: Text, column: str, place: str) -> float:
+        try:
+            number = float(cell)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not abs(number) <= LARGEST:
+            raise InputError(f"{place}: {cell!r} in column {column!r} is not a number.")
+        return number
+
+    @classmethod
+    def learn(cls, name: str, column: str, values: Sequence[float | None], source: str) -> OutputConfig:
+        """Raises InputError if there is no number at all."""
+        if all(value is None for value in values):
+            raise InputError(f"{source}: column {column!r} holds no number.")
+        return OutputConfig(name=name, kind="regression", column=column)
+
+    def target(self, value: float | None, ids: dict[str, int]) -> float:
+        return math.nan if value is None else value
+
+    def labelled(self, target: float) -> bool:
+        return not math.isnan(target)
+
+    def tensor(self, targets: Sequence[float], encodings: Sequence[Encoding]) -> Tensor:
+        """→ (texts,) float32."""
+        return torch.from_numpy(np.array(targets, np.float32))
+
+    def standardize(self, targets: Sequence[float]) -> tuple[Sequence[float], Callable[[OutputLayer], None]]:
+        """Targets with mean 0 and standard deviation 1, NaN left out.
+
+        A network learns such numbers; the bias of an output layer would take thousands of updates to reach a mean of
+        100. The trained layer gives them as they were by its weights alone.
+        """
+        mean, deviation = float(np.nanmean(targets)), float(np.nanstd(targets)) or 1.0
+
+        @torch.no_grad()
+        def restore(layer: OutputLayer) -> None:
+            layer.projection.weight *= deviation
+            layer.projection.bias.mul_(deviation).add_(mean)
+
+        return [(target - mean) / deviation for target in targets], restore
+
+    def probabilities(self, predictions: Predictions) -> np.ndarray:
+        """A number is shown as it is: → (texts, 1)."""
+        return predictions.logits[self.name]
+
+    def decide(self, probabilities: np.ndarray) -> np.float32:
+        return probabilities[0]
+
+    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
+        """`{"value"}`"""
+        return {"value": rounded(probabilities[0])}
+
+    def measure(self, expected: list[float], predicted: list[np.float32]) -> dict[str, Any]:
+        """A correlation is 0 where one side never changes."""
+        from sklearn import metrics
+
+        truth, found = np.array(expected), np.array(predicted)
+        varies = np.ptp(truth) > 0 and np.ptp(found) > 0
+        return {
+            "mean_absolute_error": metrics.mean_absolute_error(truth, found),
+            "mean_squared_error": metrics.mean_squared_error(truth, found),
+            "pearson": np.corrcoef(truth, found)[0, 1] if varies else 0.0,
+            "spearman": np.corrcoef(ranks(truth), ranks(found))[0, 1] if varies else 0.0,
+        }
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """(n,) → (n,): the rank of each value; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -1,0 +1,136 @@
+"""`tags`: one label for each word of a text; a word in pieces is labelled by its first piece, as published."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bothways.batch import UNLABELLED, Predictions
+from bothways.errors import InputError
+from bothways.tasks.cells import as_text
+from bothways.tasks.task import Task, rounded, softmax
+from bothways.tokenizer import Encoding, Text
+
+PREFIX = re.compile(r"(?P<prefix>[BIMESLUW])(?:-(?P<type>.+))?")
+"""A tag of an entity scheme: BIO; BIOES, where E ends an entity and S is one of a single word; BILOU, the same with L
+and U; BMES, where M is what I is elsewhere."""
+BEGINS, ENDS = "BSUW", "ELSUW"
+
+
+class Tags(Task):
+    """A cell has a tag for each word; a target the index of each; a decision the likeliest of each, -1 for a word
+    without a token."""
+
+    kind = "tags"
+    reads = "tokens"
+    pretokenized = True
+
+    @classmethod
+    def says_nothing(cls, cell: Any, *, optional: bool) -> bool:
+        """An empty cell has the tags of an empty text, unless other outputs speak for the row."""
+        return cell is None or (cell == "" and optional)
+
+    @classmethod
+    def value(cls, cell: Any, *, text: Text, column: str, place: str) -> list[str]:
+        tags = cell if isinstance(cell, list) else as_text(cell, column, place).split()
+        if len(tags) != len(text):
+            raise InputError(
+                f"{place}: {len(text)} tokens but {len(tags)} tags in column {column!r}; give one tag for each token, "
+                f"tokens separated by spaces (in Chinese, too, where each character may be one)."
+            )
+        return [as_text(tag, column, place) for tag in tags]
+
+    def target(self, value: list[str] | None, ids: dict[str, int]) -> np.ndarray | None:
+        return None if value is None else np.array([ids[tag] for tag in value], np.int64)
+
+    def labelled(self, target: np.ndarray | None) -> bool:
+        return target is not None
+
+    def tensor(self, targets: Sequence[np.ndarray | None], encodings: Sequence[Encoding]) -> Tensor:
+        """→ (tokens,) int64: each word's tag on its first piece."""
+        spread = np.full(sum(map(len, encodings)), UNLABELLED, np.int64)
+        start = 0
+        for tags, encoding in zip(targets, encodings, strict=True):
+            if tags is not None:
+                pieces = encoding.first_pieces
+                spread[start + pieces] = tags[encoding.word_of(pieces)]
+            start += len(encoding)
+        return torch.from_numpy(spread)
+
+    def probabilities(self, predictions: Predictions) -> list[np.ndarray]:
+        """→ for each text (words, labels), as far as it was read; NaN for words without a token."""
+        by_text = []
+        for logits, encoding in zip(predictions.token_logits[self.name], predictions.encodings, strict=True):
+            pieces = encoding.first_pieces
+            words = encoding.word_of(pieces)
+            by_word = np.full((int(words.max(initial=-1)) + 1, logits.shape[-1]), np.nan, np.float32)
+            by_word[words] = softmax(logits[pieces], self.output.temperature)
+            by_text.append(by_word)
+        return by_text
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        read = ~np.isnan(probabilities).any(-1)
+        best = np.full(len(probabilities), -1, np.int64)
+        best[read] = probabilities[read].argmax(-1)
+        return best
+
+    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
+        """`{"words", "labels", "scores"}`, one entry each a word, null for one that was not read."""
+        best = self.decide(probabilities)
+        unread = [None] * (len(text) - len(best))
+        return {
+            "words": list(text),
+            "labels": [self.output.labels[b] if b >= 0 else None for b in best] + unread,
+            "scores": [rounded(p[b]) if b >= 0 else None for p, b in zip(probabilities, best, strict=True)] + unread,
+        }
+
+    def measure(self, expected: list[np.ndarray], predicted: list[np.ndarray]) -> dict[str, Any]:
+        """Accuracy by word and, where tags are of an entity scheme, F1 by whole entity (CoNLL-2000: type and both ends
+        right). A word that was not read counts as wrong."""
+        words = sum(map(len, expected))
+        right = sum(int((e[: len(p)] == p).sum()) for e, p in zip(expected, predicted, strict=True))
+        result: dict[str, Any] = {"words": words, "accuracy": right / max(1, words)}
+        if not has_scheme(self.output.labels):
+            return result
+        names = [*self.output.labels, "O"]  # -1, a word without a token, is no entity
+        true = [entities([names[i] for i in tags]) for tags in expected]
+        found = [entities([names[i] for i in tags]) for tags in predicted]
+        right = sum(len(t & f) for t, f in zip(true, found, strict=True))
+        all_true, all_found = sum(map(len, true)), sum(map(len, found))
+        return result | {
+            "precision": right / max(1, all_found),
+            "recall": right / max(1, all_true),
+            "f1": 2 * right / max(1, all_found + all_true),
+        }
+
+
+def has_scheme(labels: Sequence[str]) -> bool:
+    """Whether labels are of an entity scheme: all but O have one of its prefixes, and one begins an entity."""
+    matches = [PREFIX.fullmatch(label) for label in labels if label != "O"]
+    return all(matches) and any(match["prefix"] in "BISU" for match in matches if match)
+
+
+def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """Tags of the words of a text → its entities as (type, first word, word after the last).
+
+    As the program conlleval has it: an entity also begins where its first tag is missing, and ends where its last is.
+    """
+    found = set()
+    start, open_type = 0, None
+    for i, tag in enumerate([*tags, "O"]):
+        match = PREFIX.fullmatch(tag)
+        prefix, kind = (match["prefix"], match["type"] or "") if match else ("O", "")
+        if open_type is not None and (prefix == "O" or prefix in BEGINS or kind != open_type):
+            found.add((open_type, start, i))
+            open_type = None
+        if prefix != "O" and open_type is None:
+            start, open_type = i, kind
+        if prefix in ENDS:
+            found.add((kind, start, i + 1))
+            open_type = None
+    return found
