@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from bothways.batch import PackedBatch
-from bothways.hardware import Precision, default_device, keep_freed_memory, resolve
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, OutputConfig, preset
 from bothways.tokenizer import Encoding
+from bothways.training.config import Precision, default_device, keep_freed_memory, resolve
 
 TEXTS, TOKENS, VOCABULARY = 256, 64, 16_384
 

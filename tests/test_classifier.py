@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from bothways import InputError, TextClassifier
 from bothways.baselines.bag_of_words import BagOfWords
 from bothways.classifier import original_labels
-from bothways.finetuning import FinetuningConfig
+from bothways.finetuning.config import FinetuningConfig
 
 Maker = Callable[[Path], Any]
 METHODS: dict[str, Maker] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from conftest import films, random_bert
 
 from bothways.errors import InputError
 from bothways.evaluation.evaluate import evaluate_file
-from bothways.finetuning import FinetuningConfig, finetune, fit, resolved
+from bothways.finetuning.config import FinetuningConfig
+from bothways.finetuning.run import finetune, fit, resolved_for
 from bothways.formats.reading import load_model
 from bothways.inference.classify import answers as answers_of
 from bothways.inference.engine import Engine, load_classifier
@@ -113,7 +114,7 @@ def test_pairs(tmp_path: Path, encoder_directory: Path) -> None:
     done = finetune(tmp_path / "pairs.csv", tmp_path / "out", encoder=encoder_directory, config=config)
     assert done.metrics["outputs"]["label"]["accuracy"] == 1.0
     assert done.metrics["examples"] == 60
-    assert "kept aside" in done.metrics["judged_on"]
+    assert "60 rows held out" in done.metrics["evaluated_on"]
     assert load_model(tmp_path / "out")[0].config.text_columns == ("text", "text_pair")
 
 
@@ -133,7 +134,7 @@ def test_long_texts_are_cut_and_counted(
         config=replace(CONFIG, epochs=1, max_length=40),
     )
     assert done.metrics["truncated"] == 10
-    assert "10 of 100 training texts are longer than 40 tokens and are cut." in capsys.readouterr().err
+    assert "10 of 100 training texts are longer than 40 tokens and are truncated." in capsys.readouterr().err
     bert, tokenizer, _ = load_model(tmp_path / "out")
     assert bert.config.longest == 40
     encodings = Engine(bert, tokenizer).encode(["film " * 90, "film"])
@@ -144,7 +145,7 @@ def test_long_texts_are_cut_and_counted(
 def test_mistakes_are_found_before_training(
     tmp_path: Path, table: Path, encoder_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bothways.finetuning.train", lambda *a, **k: pytest.fail("training started"))
+    monkeypatch.setattr("bothways.finetuning.run.train", lambda *a, **k: pytest.fail("training started"))
     columns = Columns(text="words", labels=(LabelColumn.parse("mood"),))
     (tmp_path / "dev.csv").write_text("words,mood\nfilm,positive\nfilm,mixed\n")
     with pytest.raises(InputError, match=r"dev\.csv, line 3: the label 'mixed'"):
@@ -259,11 +260,13 @@ def test_what_the_width_decides(width: int, rate: float, pooling: str, optimizer
     bert = Bert(
         BertConfig(encoder=EncoderConfig(vocab_size=20, hidden_size=width, layers=1, heads=1, feed_forward_size=8))
     )
-    chosen = resolved(FinetuningConfig(), bert, 10_000)
+    chosen = resolved_for(FinetuningConfig(), bert, 10_000)
     assert (chosen.learning_rate, chosen.pooling, chosen.epochs) == (pytest.approx(rate), pooling, 3)
     assert (chosen.optimizer, chosen.muon_every) == (optimizer, every)
-    given = FinetuningConfig(learning_rate=1e-3, pooling="first", epochs=2, optimizer="adamw", muon_every=2)
-    assert resolved(given, bert, 10) == given
+    given = {"learning_rate": 1e-3, "pooling": "first", "epochs": 2, "optimizer": "adamw", "muon_every": 2}
+    chosen = resolved_for(FinetuningConfig(**given), bert, 10)  # type: ignore[arg-type]
+    assert given == {name: getattr(chosen, name) for name in given}
+    assert None not in asdict(chosen).values()
 
 
 @pytest.mark.parametrize(("asked", "dropout"), [(None, 0.2), (0.0, 0.0), (0.3, 0.3)])
@@ -281,7 +284,7 @@ def test_dropout_is_that_of_the_encoder_unless_asked_for(
 @pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (1_000, 10), (2_000, 5), (3_200, 3), (39_999, 3), (40_000, 2)])
 def test_few_rows_are_seen_more_often_than_many(encoder_directory: Path, rows: int, epochs: int) -> None:
     bert, _, _ = load_model(encoder_directory)
-    assert resolved(FinetuningConfig(), bert, rows).epochs == epochs
+    assert resolved_for(FinetuningConfig(), bert, rows).epochs == epochs
 
 
 def test_no_texts(encoder_directory: Path) -> None:

@@ -13,11 +13,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from bothways.errors import InputError
-from bothways.finetuning import FinetuningConfig, Pooling, fit
+from bothways.finetuning.config import FinetuningConfig, Pooling
+from bothways.finetuning.run import fit
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
-from bothways.hardware import Precision
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import OutputConfig
 from bothways.tables.table import Columns, Table
@@ -25,7 +25,7 @@ from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
 from bothways.tasks.task import in_order
 from bothways.tokenizer import Text
-from bothways.training.optimization import OptimizerName
+from bothways.training.config import OptimizerName, Precision
 
 OUTPUT = "label"
 
@@ -42,13 +42,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self,
         encoder: str | os.PathLike = AUTO,
         *,
-        epochs: int = 0,
+        epochs: int | None = None,
         batch_size: int = 32,
-        learning_rate: float = 0.0,
-        max_length: int = 0,
-        pooling: Pooling = "auto",
-        optimizer: OptimizerName = "auto",
-        precision: Precision = "auto",
+        learning_rate: float | None = None,
+        max_length: int | None = None,
+        pooling: Pooling | None = None,
+        optimizer: OptimizerName | None = None,
+        precision: Precision | None = None,
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
@@ -130,7 +130,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         save_model(path, self.bert_, self.tokenizer_, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, precision: Precision = "auto") -> TextClassifier:
+    def load(cls, path: str | os.PathLike, *, precision: Precision | None = None) -> TextClassifier:
         """Read a model directory with a single-label output; labels that are all whole numbers come back as such."""
         bert, tokenizer = load_classifier(path)
         tasks = [task for task in tasks_of(bert.config.outputs) if isinstance(task, SingleLabel)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 from bothways.corpus.duplicates import Duplicates
 from bothways.corpus.shards import read_description
 from bothways.corpus.word_segmentation import Words
-from bothways.finetuning import FinetuningConfig
+from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.pretraining.config import PretrainingConfig
 from bothways.training.checkpoint import Stopped
@@ -193,7 +193,7 @@ def finetune(
         config: How to train.
         overwrite: Replace the directory if it exists.
     """
-    from bothways.finetuning import finetune as recipe
+    from bothways.finetuning.run import finetune as recipe
 
     done = recipe(
         train,

@@ -13,10 +13,11 @@ import torch
 
 from bothways.errors import InputError
 
-Precision = Literal["auto", "fp32", "bf16"]
+NumberFormat = Literal["fp32", "bf16"]
 
-AUTO_PRECISION = "BOTHWAYS_PRECISION"
-"""Environment variable that says what `auto` stands for, fp32 or bf16, in place of what the processor tells."""
+PRECISION_VARIABLE = "BOTHWAYS_PRECISION"
+"""Environment variable that says which number format is fast here, fp32 or bf16, in place of what the processor says.
+"""
 
 BF16_CAPABILITIES = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
 """What PyTorch calls the bf16 instructions of x86 and ARM processors."""
@@ -37,9 +38,11 @@ def fast_in_bf16(device: torch.device) -> bool:
     A CPU without such instructions does it in software, 10 to 40 times slower than fp32 (docs/decisions.md). The
     environment variable `BOTHWAYS_PRECISION` overrules what the processor tells.
     """
-    told = os.environ.get(AUTO_PRECISION, "")
+    told = os.environ.get(PRECISION_VARIABLE, "")
     if told not in ("", "fp32", "bf16"):
-        raise InputError(f"The environment variable {AUTO_PRECISION} is {told!r}; set it to fp32 or bf16, or unset it.")
+        raise InputError(
+            f"The environment variable {PRECISION_VARIABLE} is {told!r}; set it to fp32 or bf16, or unset it."
+        )
     if told:
         return told == "bf16"
     if device.type == "cuda":
@@ -50,18 +53,21 @@ def fast_in_bf16(device: torch.device) -> bool:
     return any(has.get(name) for name in BF16_CAPABILITIES)
 
 
-def fast_dtype(device: torch.device) -> torch.dtype:
+def fast_precision(device: torch.device) -> NumberFormat:
     """The number format in which the machine multiplies matrices fastest."""
-    return torch.bfloat16 if fast_in_bf16(device) else torch.float32
+    return "bf16" if fast_in_bf16(device) else "fp32"
 
 
-def resolve(precision: Precision, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 where the machine is fast at it; the other two are forced."""
-    if precision not in ("auto", "fp32", "bf16"):
-        raise InputError(f"There is no precision {precision!r}; choose auto, fp32 or bf16.")
-    if precision == "auto":
-        return fast_dtype(device)
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+def resolve(precision: str | None, device: torch.device) -> torch.dtype:
+    """The type of a number format; None is the fastest. Raises InputError if there is no such format."""
+    if precision not in (None, "fp32", "bf16"):
+        raise InputError(f"There is no precision {precision!r}; choose fp32 or bf16, or leave it out.")
+    return torch.bfloat16 if (precision or fast_precision(device)) == "bf16" else torch.float32
+
+
+def tokens_at_once(device: torch.device) -> int:
+    """Most tokens in one forward pass of training: what keeps the device busy and fits into its memory."""
+    return 65_536 if device.type == "cuda" else 8192
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:

@@ -7,7 +7,11 @@ pseudorandom number generators, OOPSLA 2014, figure 17), once for each part of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -32,3 +36,11 @@ def uniform(seed: int, *place: np.ndarray, draws: int, stream: int = 0) -> np.nd
         state = mixed(state ^ mixed(coordinate.astype(np.uint64)))
     numbers = mixed(state[None, :] ^ mixed(np.arange(draws).astype(np.uint64))[:, None])
     return (numbers >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@contextmanager
+def keeping_torch_state(device: torch.device | None = None) -> Iterator[None]:
+    """Inside, PyTorch may be seeded anew; afterwards its random state, here and on `device`, is what it was."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

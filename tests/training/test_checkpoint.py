@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import films, random_bert
-from test_loop import CPU, OUTPUTS, Random, settings, weights
+from test_loop import CPU, OUTPUTS, QUIET, Random, settings, weights
 
 from bothways.corpus.build import build_corpus
 from bothways.errors import InputError
@@ -25,7 +25,7 @@ from bothways.tokenizer import Tokenizer
 from bothways.training import checkpoint as checkpoint_module
 from bothways.training.checkpoint import Checkpoints, Stopped
 from bothways.training.log import TrainingLog
-from bothways.training.loop import train
+from bothways.training.loop import Report, train
 
 UPDATES = 12
 
@@ -58,8 +58,7 @@ def run(encoder: EncoderConfig, directory: Path | None, stop_after: int | None =
         device=CPU,
         checkpoints=checkpoints,
         after_update=crash,
-        log_every=5,
-        quiet=True,
+        report=Report(log_every=5, quiet=True),
     )
     return weights(bert)
 
@@ -91,8 +90,7 @@ def test_the_log_goes_on(encoder_config: EncoderConfig, tmp_path: Path) -> None:
                     device=CPU,
                     checkpoints=checkpoints,
                     after_update=end,
-                    log_every=5,
-                    quiet=True,
+                    report=Report(log_every=5, quiet=True),
                 )
             except Crash:
                 continue
@@ -188,7 +186,7 @@ def test_a_lost_directory_is_not_made_anew(encoder_config: EncoderConfig, tmp_pa
             device=CPU,
             checkpoints=Every(tmp_path / "run", {}),
             after_update=lose,
-            quiet=True,
+            report=QUIET,
         )
     assert [p.name for p in tmp_path.iterdir()] == ["elsewhere"]
     assert len(list((tmp_path / "elsewhere").iterdir())) == 3
@@ -216,7 +214,7 @@ def test_asked_to_stop(encoder_config: EncoderConfig, tmp_path: Path) -> None:
             device=CPU,
             checkpoints=checkpoints,
             after_update=ask,
-            quiet=True,
+            report=QUIET,
         )
     assert [p.name for p in tmp_path.iterdir()] == ["update-00000004"]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -15,7 +15,7 @@ from bothways.batch import PackedBatch, TrainingBatch
 from bothways.hardware import autocast
 from bothways.model.attention import packed_attention
 from bothways.model.config import MASKED_LM, NEXT_SENTENCE, EncoderConfig
-from bothways.training.loop import train
+from bothways.training.loop import Report, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = torch.device("cuda")
@@ -27,7 +27,7 @@ def pretrained(encoder: EncoderConfig, updates: int, compile: bool, dtype: str, 
     """(losses, weights) after some updates of several micro-batches, whose shapes come again and again."""
     bert = random_bert(replace(encoder, dropout=0.0), MASKED_LM, NEXT_SENTENCE)
     config = settings(learning_rate=3e-3, optimizer="muon", compile=compile, precision=dtype)
-    log = train(bert, Masked(encoder, updates), config, device=device, log_every=1, quiet=True)
+    log = train(bert, Masked(encoder, updates), config, device=device, report=Report(log_every=1, quiet=True))
     return [loss for entries in log.losses.values() for _, loss in entries], weights(bert).cpu()
 
 
@@ -83,7 +83,7 @@ def test_the_same_training(encoder_config: EncoderConfig, optimizer: str) -> Non
     for device in (CPU, CUDA):
         bert = random_bert(replace(encoder_config, dropout=0.0), *OUTPUTS)
         config = settings(learning_rate=1e-3, optimizer=optimizer)
-        log = train(bert, Random(encoder_config, 5), config, device=device, log_every=1, quiet=True)
+        log = train(bert, Random(encoder_config, 5), config, device=device, report=Report(log_every=1, quiet=True))
         found.append(([loss for entries in log.losses.values() for _, loss in entries], weights(bert).cpu()))
     assert found[1][0] == pytest.approx(found[0][0], abs=2e-3)
     torch.testing.assert_close(found[1][1], found[0][1], atol=1e-3, rtol=0)
@@ -99,8 +99,7 @@ def test_compiled_training(encoder_config: EncoderConfig) -> None:
             Random(encoder_config, 5),
             settings(learning_rate=1e-3, compile=compile),
             device=device,
-            log_every=1,
-            quiet=True,
+            report=Report(log_every=1, quiet=True),
         )
         found.append(([loss for entries in log.losses.values() for _, loss in entries], weights(bert).cpu()))
         assert not any({"forward", "after_attention", "loss"} & vars(module).keys() for module in bert.modules())

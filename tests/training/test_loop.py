@@ -20,7 +20,7 @@ from bothways.model.bert import Bert
 from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.training.checkpoint import Checkpoints
 from bothways.training.config import TrainingConfig
-from bothways.training.loop import train
+from bothways.training.loop import Report, train
 from bothways.training.optimization import Muon, OptimizerName, optimizers_for, schedule
 from bothways.training.prefetching import prefetched
 from bothways.training.step import backward, compiled
@@ -32,6 +32,7 @@ OUTPUTS = (
     OutputConfig(name="d", kind="tags", labels=("O", "B"), reads="tokens"),
 )
 CPU = torch.device("cpu")
+QUIET = Report(quiet=True)
 GOLDEN = [1.084, 1.3804, 1.2043, 1.6622, 0.967]
 """Losses of five updates in `test_golden_losses`; a rewrite of the model or the loop must not change them."""
 
@@ -96,7 +97,7 @@ def test_same_seed_same_weights(encoder_config: EncoderConfig) -> None:
     runs = []
     for seed in (0, 0, 1):
         bert = random_bert(dropping, *OUTPUTS)
-        train(bert, Random(dropping, 5), settings(seed=seed), device=CPU, quiet=True)
+        train(bert, Random(dropping, 5), settings(seed=seed), device=CPU, report=QUIET)
         runs.append(weights(bert))
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
@@ -107,7 +108,9 @@ def test_golden_losses(encoder_config: EncoderConfig) -> None:
 
     fixed = replace(encoder_config, vocab_size=100)
     bert = random_bert(fixed, *OUTPUTS)
-    log = train(bert, Random(fixed, 5), settings(learning_rate=1e-3), device=CPU, log_every=1, quiet=True)
+    log = train(
+        bert, Random(fixed, 5), settings(learning_rate=1e-3), device=CPU, report=Report(log_every=1, quiet=True)
+    )
     assert [loss for _, loss in log.losses["a"]] == pytest.approx(GOLDEN, abs=2e-3)
     assert log.updates == 5
     assert log.tokens == sum(len(b.inputs.token_ids) for step in range(5) for b in Random(fixed, 5).update(step))
@@ -117,7 +120,7 @@ def test_gradients_kept_in_place_change_nothing(encoder_config: EncoderConfig) -
     """The loop's sparse, persistent gradients against PyTorch's own way of taking the same steps."""
     bert, plain = random_bert(encoder_config, *OUTPUTS), random_bert(encoder_config, *OUTPUTS)
     config = settings()
-    train(bert, Random(encoder_config, 6), config, device=CPU, quiet=True)
+    train(bert, Random(encoder_config, 6), config, device=CPU, report=QUIET)
     (optimizer,) = optimizers_for(plain, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     plain.train()
     for step in range(6):
@@ -145,7 +148,7 @@ def test_what_is_no_number_ends_the_run(
     next(bert.parameters()).register_hook(lambda gradient: gradient * float("nan"))
     checkpoints = Checkpoints(tmp_path, {}, every_seconds=every)
     with pytest.raises(InputError, match=rf"{said}.* after {after} updates; .*--learning-rate"):
-        train(bert, Random(encoder_config, 40), settings(), device=CPU, checkpoints=checkpoints, quiet=True)
+        train(bert, Random(encoder_config, 40), settings(), device=CPU, checkpoints=checkpoints, report=QUIET)
     assert checkpoints.latest() is None
 
 
@@ -154,7 +157,7 @@ def test_the_last_update_is_judged_too(encoder_config: EncoderConfig) -> None:
     bert = random_bert(encoder_config, *OUTPUTS)
     next(bert.parameters()).register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(InputError, match="The weights are no longer numbers after 1 updates"):
-        train(bert, Random(encoder_config, 1), settings(), device=CPU, quiet=True)
+        train(bert, Random(encoder_config, 1), settings(), device=CPU, report=QUIET)
 
 
 def test_schedule() -> None:
@@ -187,12 +190,16 @@ def test_bf16_learns_like_fp32(encoder_config: EncoderConfig) -> None:
     for precision in ("fp32", "bf16"):
         bert = random_bert(encoder_config, *OUTPUTS)
         log = train(
-            bert, Random(encoder_config, 10), settings(precision=precision), device=CPU, log_every=10, quiet=True
+            bert,
+            Random(encoder_config, 10),
+            settings(precision=precision),
+            device=CPU,
+            report=Report(log_every=10, quiet=True),
         )
         losses[precision] = log.losses["a"][-1][1]
         assert {p.dtype for p in bert.parameters()} == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.05)
-    assert resolve("auto", CPU) == (torch.bfloat16 if fast_in_bf16(CPU) else torch.float32)
+    assert resolve(None, CPU) == (torch.bfloat16 if fast_in_bf16(CPU) else torch.float32)
 
 
 def test_compiling_changes_no_number_and_is_done_once(
@@ -234,8 +241,9 @@ def test_batches_come_in_order_however_long_each_takes(encoder_config: EncoderCo
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_muon_is_that_of_pytorch(together: bool) -> None:
-    """With every matrix moved every time, and a rate that is a number or a tensor."""
+def test_muon_is_that_of_pytorch(together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every matrix moved every time, and a rate that is a number or a tensor; in bf16, as PyTorch's always is."""
+    monkeypatch.setenv("BOTHWAYS_PRECISION", "bf16")
     random = np.random.default_rng(0)
     shapes = [(24, 8), (8, 8), (8, 24)] * 2
     started = [torch.from_numpy(random.normal(size=shape).astype(np.float32)) for shape in shapes]

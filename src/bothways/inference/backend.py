@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from bothways.batch import PackedBatch
-from bothways.hardware import Precision, compiles_each_shape, default_device, keep_freed_memory, resolve
+from bothways.hardware import compiles_each_shape, default_device, keep_freed_memory, resolve
 from bothways.model.bert import Bert
+from bothways.training.config import Precision
 
 
 class Backend(Protocol):
@@ -29,7 +30,7 @@ class TorchBackend:
         bert: Bert,
         outputs: Collection[str],
         *,
-        precision: Precision = "auto",
+        precision: Precision | None = None,
         device: torch.device | None = None,
     ) -> None:
         """`outputs`: the output layers to compute. `bert` itself stays as it is."""

@@ -19,11 +19,11 @@ from bothways.batching import by_length
 from bothways.errors import InputError
 from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
-from bothways.hardware import Precision
 from bothways.inference.backend import Backend, TorchBackend
 from bothways.model.bert import Bert
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Encoding, Text, Tokenizer
+from bothways.training.config import Precision
 
 
 def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
@@ -51,7 +51,7 @@ class Engine:
         bert: Bert,
         tokenizer: Tokenizer,
         *,
-        precision: Precision = "auto",
+        precision: Precision | None = None,
         device: torch.device | None = None,
         backend: Backend | None = None,
         batch_tokens: int = 8192,

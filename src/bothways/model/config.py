@@ -117,8 +117,8 @@ class BertConfig:
     """The shape of the shared encoder."""
     outputs: tuple[OutputConfig, ...] = ()
     """The output layers on top of it."""
-    max_length: int = 0
-    """Texts are cut at this many tokens (and that is reported); 0: at the encoder's longest."""
+    max_length: int | None = None
+    """Texts are truncated to this many tokens (and that is reported). None: to the encoder's longest."""
     text_columns: tuple[str, ...] = ("text",)
     """The columns of a table that hold the text, or the two texts of a pair."""
 

@@ -52,7 +52,7 @@ class Phase:
                 f"An update of {config.batch_tokens} tokens has {self.in_update} pairs of {length}, too few for "
                 f"{ranks.world_size} processes; ask for more --batch-tokens."
             )
-        self.in_micro_batch = max(1, config.at_once // length)
+        self.in_micro_batch = max(1, (config.micro_batch_tokens or config.batch_tokens) // length)
         """Pairs, at most."""
 
 

@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from bothways.training.config import TrainingConfig
-from bothways.training.optimization import OptimizerName
+from bothways.training.config import OptimizerName, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainingConfig(TrainingConfig):
+class PretrainingConfig(Settings):
     """How an encoder is pre-trained."""
 
     learning_rate: float = 1e-3
@@ -20,7 +19,9 @@ class PretrainingConfig(TrainingConfig):
     """Share of all updates in which the learning rate rises; afterwards it falls linearly to zero."""
     optimizer: OptimizerName = "muon"
     """muon for the matrices of the encoder's layers and adamw for the rest, which learns as much from a quarter fewer
-    tokens (docs/decisions.md), or adamw for everything (so is auto)."""
+    tokens (docs/decisions.md), or adamw for everything."""
+    muon_every: int = 1
+    """Muon moves each matrix at every so many updates, so much farther."""
     steps: int = 10_000
     """Updates."""
     batch_tokens: int = 8192
@@ -28,8 +29,8 @@ class PretrainingConfig(TrainingConfig):
     sequence_lengths: tuple[int, ...] = (32, 128, 512)
     """Longest pair of texts, in tokens, one length after the other: attention learns to look at neighbours sooner among
     few tokens (docs/decisions.md), late positions are learned last (arXiv 1810.04805, appendix A.2)."""
-    length_shares: tuple[float, ...] = ()
-    """Share of the updates that reads each length; left out: 0.4, 0.5, 0.1 of three, equal ones otherwise."""
+    length_shares: tuple[float, ...] | None = None
+    """Share of the updates that reads each length. None: 0.4, 0.5, 0.1 of three, equal ones otherwise."""
     compile: bool = True
     """If it trains on CUDA: fuse what lies between matrix products (torch.compile) and, in bf16 without dropout, record
     updates as CUDA graphs. Worth the first half minute in long runs."""
@@ -45,16 +46,15 @@ class PretrainingConfig(TrainingConfig):
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints."""
     held_out: float = 0.01
-    """Share of the documents that is kept aside to judge the encoder (500 at most); 0: none."""
+    """Share of the documents that is held out to evaluate the encoder (500 at most); 0: none."""
     evaluate_every: int = 500
-    """Updates between judgements on the documents kept aside; 0: only at the end."""
+    """Updates between evaluations on the held-out documents; 0: only at the end."""
     dropout: float = 0.0
     """Dropout while pre-training, and in fine-tuning what comes out of it, unless told otherwise; a small encoder needs
     none, and it costs a third of the speed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.learning_rate > 0, "learning_rate", "a number above 0 and at most 1")
         self.require(self.steps >= 1, "steps", "1 or more")
         lengths = self.sequence_lengths
         rising = lengths[:1] >= (8,) and all(a < b for a, b in pairwise(lengths))

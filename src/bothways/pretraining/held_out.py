@@ -16,12 +16,12 @@ from bothways.pretraining.config import PretrainingConfig
 
 
 class HeldOut:
-    """Text kept aside, masked once and for all: how well the output layers do on what was never read."""
+    """Held-out text, masked once and for all: how well the output layers do on what was never read."""
 
     PAIRS, TOKENS = 512, 8192
 
     def __init__(self, corpus: Corpus, config: PretrainingConfig, documents: np.ndarray) -> None:
-        config = replace(config, sequence_lengths=(config.main_length,), length_shares=())
+        config = replace(config, sequence_lengths=(config.main_length,), length_shares=None)
         batches = PretrainingBatches(corpus, config, documents)
         pairs = batches.phases[0].pairs
         count = min(self.PAIRS, pairs.in_epoch)
@@ -30,7 +30,7 @@ class HeldOut:
         self.batches = [batches.batch(pairs, part) for part in parts]
 
     @torch.no_grad()
-    def judge(self, bert: Bert, dtype: torch.dtype, device: torch.device) -> dict[str, tuple[float, float]]:
+    def evaluate(self, bert: Bert, dtype: torch.dtype, device: torch.device) -> dict[str, tuple[float, float]]:
         """By output layer: (loss, accuracy)."""
         bert.eval()
         losses, right, counts = ({output.config.name: 0.0 for output in bert.outputs} for _ in range(3))
@@ -47,7 +47,7 @@ class HeldOut:
 
 
 def split_documents(corpus: Corpus, config: PretrainingConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(documents to read, documents kept aside), spread evenly over the corpus; of fewer than 200 none is kept."""
+    """(documents to read, documents held out), spread evenly over the corpus; of fewer than 200 none is held out."""
     everything = np.arange(corpus.documents)
     count = min(500, int(corpus.documents * config.held_out))
     if count < 2:
@@ -57,5 +57,5 @@ def split_documents(corpus: Corpus, config: PretrainingConfig) -> tuple[np.ndarr
             f"--held-out is {config.held_out:g}, which leaves {corpus.documents - count} of {corpus.documents:,} "
             f"documents to read; give a smaller share."
         )
-    aside = np.linspace(0, corpus.documents - 1, count).astype(np.int64)
-    return np.setdiff1d(everything, aside), aside
+    held_out = np.linspace(0, corpus.documents - 1, count).astype(np.int64)
+    return np.setdiff1d(everything, held_out), held_out

@@ -14,10 +14,11 @@ from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.model.bert import Bert
-from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderConfig
+from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderConfig, preset
 from bothways.pretraining.config import PretrainingConfig
 from bothways.pretraining.held_out import split_documents
 from bothways.pretraining.word_vectors import word2vec
+from bothways.randomness import keeping_torch_state
 from bothways.training.distributed import Ranks, distribute_like, full_tensor
 
 MIN_COUNT = 5
@@ -26,10 +27,36 @@ VECTOR_DEVIATION = 0.05
 """Standard deviation of word vectors as token embeddings: about that of token embeddings after pre-training."""
 
 
+def first_encoder(
+    corpus: Corpus, config: PretrainingConfig, *, size: str | None, encoder: str | os.PathLike | None
+) -> Bert:
+    """What a run starts from: a new encoder of a preset `size` (mini unless given), or `encoder`, which goes on.
+
+    Raises InputError for settings that do not go together.
+    """
+    if encoder is None:
+        shape = preset(size or "mini", corpus.tokenizer.vocab_size)
+        bert = new_encoder(shape, next_sentence=config.next_sentence, seed=config.seed)
+    elif size is not None:
+        raise InputError(f"--preset is for a new encoder; {encoder} has its size already.")
+    elif config.word2vec:
+        raise InputError(f"--word2vec is for a new encoder; {encoder} has token embeddings already.")
+    else:
+        bert = known_encoder(encoder, corpus, next_sentence=config.next_sentence, seed=config.seed)
+    longest, positions = config.sequence_lengths[-1], bert.config.encoder.max_positions
+    if longest > positions:
+        raise InputError(
+            f"Pairs of {longest} tokens are longer than the position table ({positions}); ask for shorter "
+            f"--sequence-lengths."
+        )
+    return bert
+
+
 def new_encoder(encoder: EncoderConfig, *, next_sentence: bool = True, seed: int = 0) -> Bert:
     """An untrained model with the output layers of pre-training."""
-    torch.manual_seed(seed)
-    return Bert(BertConfig(encoder=encoder, outputs=(MASKED_LM, NEXT_SENTENCE) if next_sentence else (MASKED_LM,)))
+    with keeping_torch_state():
+        torch.manual_seed(seed)
+        return Bert(BertConfig(encoder=encoder, outputs=(MASKED_LM, NEXT_SENTENCE) if next_sentence else (MASKED_LM,)))
 
 
 @torch.no_grad()
@@ -84,7 +111,6 @@ def known_encoder(encoder: str | os.PathLike, corpus: Corpus, *, next_sentence: 
 
     Raises InputError if the corpus was cut with another tokenizer than the encoder's.
     """
-    torch.manual_seed(seed)
     bert, tokenizer, report = load_model(locate(encoder))
     if tokenizer.fingerprint != corpus.tokenizer.fingerprint:
         raise InputError(
@@ -92,7 +118,9 @@ def known_encoder(encoder: str | os.PathLike, corpus: Corpus, *, next_sentence: 
             f"--tokenizer {report.source}."
         )
     known = {output.config: output for output in bert.outputs}
-    bert.attach(*((MASKED_LM, NEXT_SENTENCE) if next_sentence else (MASKED_LM,)))
+    with keeping_torch_state():
+        torch.manual_seed(seed)
+        bert.attach(*((MASKED_LM, NEXT_SENTENCE) if next_sentence else (MASKED_LM,)))
     for output in bert.outputs:
         if output.config in known:
             output.load_state_dict(known[output.config].state_dict())

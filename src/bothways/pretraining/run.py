@@ -7,30 +7,26 @@ import os
 import shutil
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from bothways.corpus.shards import Corpus
 from bothways.errors import InputError
 from bothways.files.writing import exclusive_directory, refuse_existing
 from bothways.formats.writing import save_model
-from bothways.hardware import default_device, resolve
+from bothways.hardware import default_device, fast_precision, resolve, tokens_at_once
 from bothways.model.bert import Bert
-from bothways.model.config import preset
 from bothways.pretraining.batches import PretrainingBatches
 from bothways.pretraining.config import PretrainingConfig, settings_to_match
 from bothways.pretraining.held_out import HeldOut, split_documents
-from bothways.pretraining.initialization import (
-    copy_unread_positions,
-    known_encoder,
-    new_encoder,
-    new_encoder_with_word_vectors,
-)
+from bothways.pretraining.initialization import copy_unread_positions, first_encoder, new_encoder_with_word_vectors
 from bothways.tokenizer import Tokenizer
 from bothways.training.checkpoint import Checkpoints
+from bothways.training.config import TrainingConfig
 from bothways.training.distributed import SINGLE_PROCESS, Ranks
 from bothways.training.log import TrainingLog
-from bothways.training.loop import train
+from bothways.training.loop import Report, train
 from bothways.training.tensorboard import TensorBoardLog
 from bothways.training.throughput import peak
 
@@ -53,10 +49,15 @@ def fit(
     bert.set_dropout(config.dropout)
     device = ranks.device or default_device()
     dtype = resolve(config.precision, device)
-    read, aside = split_documents(corpus, config)
-    held_out = HeldOut(corpus, config, aside) if len(aside) else None
+    config = replace(
+        config,
+        micro_batch_tokens=config.micro_batch_tokens or tokens_at_once(device),
+        precision=config.precision or fast_precision(device),
+    )
+    read, unread = split_documents(corpus, config)
+    held_out = HeldOut(corpus, config, unread) if len(unread) else None
     if config.held_out and held_out is None and ranks.is_main and not quiet:
-        print(f"{corpus.directory}: no text is kept aside; there is too little of it.", file=sys.stderr)
+        print(f"{corpus.directory}: no text is held out; there is too little of it.", file=sys.stderr)
     batches = PretrainingBatches(corpus, config, read, ranks)
     turns = {config.steps, *(phase.begin for phase in batches.phases)}
 
@@ -66,7 +67,7 @@ def fit(
         if due or update in turns:
             copy_unread_positions(bert, max(positions_read, batches.phase(update - 1).length))
         if due and held_out is not None:
-            for name, judged in held_out.judge(bert, dtype, device).items():
+            for name, judged in held_out.evaluate(bert, dtype, device).items():
                 log.held_out.setdefault(name, []).append((update, *judged))
         if watch is not None:
             watch.begin(update - 1)
@@ -76,15 +77,17 @@ def fit(
     return train(
         bert,
         batches,
-        config,
-        name="pre-training",
+        TrainingConfig.of(config),
         device=device,
         checkpoints=checkpoints,
         after_update=after_update,
-        log_every=LOG_EVERY,
-        peak=0.0 if quiet else peak(device, dtype),
         ranks=ranks,
-        quiet=quiet or not ranks.is_main,
+        report=Report(
+            name="pre-training",
+            log_every=LOG_EVERY,
+            peak=0.0 if quiet else peak(device, dtype),
+            quiet=quiet or not ranks.is_main,
+        ),
     )
 
 
@@ -103,8 +106,8 @@ def pretrain(
     It is a new one of a preset `size` (mini unless given), or `encoder` (directory, shipped name or hub id), which goes
     on reading. Until it is finished the run lives in a directory beside `out`, called `OUT.run`, where one process at a
     time may be at work. With `resume` an unfinished run goes on from its last checkpoint, to the same weights as if it
-    had never stopped; without one it starts. Raises InputError for what the user must mend and `Stopped` if asked to
-    stop (SIGTERM), with a checkpoint written.
+    had never stopped; without one it starts. Raises InputError for what the user has to correct and `Stopped` if asked
+    to stop (SIGTERM), with a checkpoint written.
     """
     config = config or PretrainingConfig()
     out, ranks = Path(out), Ranks.join()
@@ -131,21 +134,7 @@ def _pretrain(
     ranks.barrier()  # until what is not to be gone on with is gone
     going_on = any(unfinished.glob("checkpoints/update-*"))  # what was verified when the run began is not read again
     opened = Corpus.open(corpus, verify=ranks.is_local_main and not going_on)
-    if encoder is None:
-        shape = preset(size or "mini", opened.tokenizer.vocab_size)
-        bert = new_encoder(shape, next_sentence=config.next_sentence, seed=config.seed)
-    elif size is not None:
-        raise InputError(f"--preset is for a new encoder; {encoder} has its size already.")
-    elif config.word2vec:
-        raise InputError(f"--word2vec is for a new encoder; {encoder} has token embeddings already.")
-    else:
-        bert = known_encoder(encoder, opened, next_sentence=config.next_sentence, seed=config.seed)
-    longest, positions = config.sequence_lengths[-1], bert.config.encoder.max_positions
-    if longest > positions:
-        raise InputError(
-            f"Pairs of {longest} tokens are longer than the position table ({positions}); ask for shorter "
-            f"--sequence-lengths."
-        )
+    bert = first_encoder(opened, config, size=size, encoder=encoder)
     ranks.require_same(opened.fingerprint, "corpus")
     settings = {"encoder": str(encoder or size or "mini"), "corpus": opened.fingerprint, **settings_to_match(config)}
     ranks.require_same(json.dumps(settings), "settings")
@@ -153,11 +142,21 @@ def _pretrain(
         bert = new_encoder_with_word_vectors(bert, opened, config, unfinished, json.dumps(settings), ranks)
     checkpoints = Checkpoints(unfinished / "checkpoints", settings, every_seconds=60 * config.checkpoint_minutes)
     watch = TensorBoardLog(unfinished) if ranks.is_main else None
-    known = positions if encoder is not None else 0
+    known = bert.config.encoder.max_positions if encoder is not None else 0
     log = fit(bert, opened, config, positions_read=known, checkpoints=checkpoints, watch=watch, ranks=ranks)
     if watch is None:
         return bert, opened.tokenizer, log
-    metrics = {
+    files = {"metrics.json": json.dumps(described(log, config), indent=2) + "\n", **watch.close(log)}
+    save_model(out, bert, opened.tokenizer, extra_files=files, overwrite=overwrite)
+    if (unfinished / "tensorboard").is_dir():
+        os.replace(unfinished / "tensorboard", out / "tensorboard")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return bert, opened.tokenizer, log
+
+
+def described(log: TrainingLog, config: PretrainingConfig) -> dict[str, Any]:
+    """A run as it goes into metrics.json."""
+    return {
         "updates": log.updates,
         "tokens": log.tokens,
         "seconds": round(log.seconds, 2),
@@ -167,9 +166,3 @@ def _pretrain(
         "held_out": log.held_out,
         "settings": asdict(config),
     }
-    files = {"metrics.json": json.dumps(metrics, indent=2) + "\n", **watch.close(log)}
-    save_model(out, bert, opened.tokenizer, extra_files=files, overwrite=overwrite)
-    if (unfinished / "tensorboard").is_dir():
-        os.replace(unfinished / "tensorboard", out / "tensorboard")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    return bert, opened.tokenizer, log

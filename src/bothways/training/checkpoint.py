@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,7 +35,8 @@ from torch import Tensor
 from bothways.errors import InputError
 from bothways.files.writing import new_directory
 from bothways.model.bert import Bert
-from bothways.training.distributed import distribute_like, full_tensor
+from bothways.training.distributed import Ranks, distribute_like, full_tensor
+from bothways.training.log import RecentLosses, TrainingLog
 from bothways.training.optimization import Muon
 
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
@@ -105,20 +106,39 @@ class Checkpoints:
         """The directories of all checkpoints, oldest first."""
         return sorted(p for p in self.directory.glob("update-*") if re.fullmatch(r"update-\d+", p.name))
 
-    def save(
+    def restore(
         self,
-        update: int,
         bert: Bert,
         optimizers: Sequence[torch.optim.Optimizer],
-        recent: Mapping[str, Tensor],
-        measured: Mapping[str, Any],
+        log: TrainingLog,
+        recent: RecentLosses,
+        ranks: Ranks,
+    ) -> None:
+        """Go on from the newest checkpoint, if there is one; InputError unless all ranks see the same."""
+        state = self.latest()
+        ranks.require_same(
+            "none" if state is None else f"{state.update} {state.digests}",
+            f"newest checkpoint in {self.directory}",
+            "share the directory, or copy it to every machine",
+        )
+        if state is not None:
+            state.restore(bert, optimizers)
+            log.restore(state.measured)
+            recent.restore(state.recent, state.measured["recent_counts"])
+
+    def save(
+        self,
+        bert: Bert,
+        optimizers: Sequence[torch.optim.Optimizer],
+        log: TrainingLog,
+        recent: RecentLosses,
         write: bool = True,
     ) -> Path:
-        """Write the checkpoint after `update` updates. InputError if the disk is full; those before stay whole.
+        """Write a checkpoint of all that a run needs. InputError if the disk is full; those before stay whole.
 
         Every rank calls this, since shards have to be gathered; the one that is to `write` does.
         """
-        tensors = {f"recent.{name}": loss.detach().cpu() for name, loss in recent.items()}
+        tensors = {f"recent.{name}": loss.detach().cpu() for name, loss in recent.sums.items()}
         optimizer_of = owners(optimizers)
         for name, parameter in bert.named_parameters():
             optimizer = optimizer_of[parameter]
@@ -129,14 +149,15 @@ class Checkpoints:
                 if write:
                     tensors[f"{part}.{name}"] = gathered.cpu()
         self._saved_at = time.monotonic()
-        goal = self.directory / f"update-{update:08}"
+        goal = self.directory / f"update-{log.updates:08}"
         if not write:
             return goal
         if self._begun and not self.directory.is_dir():  # made anew, it would hide those that were in it
             raise InputError(f"{self.directory} is gone; put it back and go on with --resume, or start anew.")
         with new_directory(goal, overwrite=True) as scratch:
             save_file(tensors, scratch / "state.safetensors")
-            content = {"update": update, "settings": self.settings, "measured": measured}
+            measured = {**asdict(log), "recent_counts": recent.counts}
+            content = {"update": log.updates, "settings": self.settings, "measured": measured}
             (scratch / "state.json").write_text(json.dumps(content), "utf-8")
             (scratch / "SHA256SUMS").write_text(digests(scratch), "utf-8")
         self._begun = True

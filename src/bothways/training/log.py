@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from bothways.errors import InputError
+from bothways.model.bert import Bert
+from bothways.training.distributed import Ranks, local_tensor
 
 
 @dataclass
@@ -24,19 +26,25 @@ class TrainingLog:
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """By output layer: (update, mean loss since the entry before)."""
     held_out: dict[str, list[tuple[int, float, float]]] = field(default_factory=dict)
-    """By output layer: (update, loss, accuracy) on text kept aside."""
+    """By output layer: (update, loss, accuracy) on held-out text."""
     operations: float = 0.0
     """Floating-point operations of all matrix products; see `training.throughput`."""
     peak: float = 0.0
     """The most operations a second that the hardware was seen to do; 0: not measured."""
 
-    @classmethod
-    def of(cls, measured: Mapping[str, Any]) -> TrainingLog:
-        """The log that a checkpoint has kept."""
-        known = {field.name: measured[field.name] for field in fields(cls)}
+    def restore(self, measured: Mapping[str, Any]) -> None:
+        """Go on with what a checkpoint has kept; the peak is that of today's hardware."""
+        for name in {known.name for known in fields(self)} - {"peak"}:
+            setattr(self, name, measured[name])
         for series in ("losses", "held_out"):  # JSON knows no tuples
-            known[series] = {name: [tuple(e) for e in entries] for name, entries in known[series].items()}
-        return cls(**known)
+            setattr(self, series, {n: [tuple(e) for e in entries] for n, entries in measured[series].items()})
+
+    def latest(self) -> dict[str, float]:
+        """The newest figures, by name, for a line of progress."""
+        figures = {f"{output}_loss": entries[-1][1] for output, entries in self.losses.items()}
+        if self.peak:
+            figures["of_peak"] = self.share_of_peak
+        return figures | {"tokens_a_second": self.tokens_per_second}
 
     @property
     def tokens_per_second(self) -> float:
@@ -50,7 +58,7 @@ class TrainingLog:
 
 
 class RecentLosses:
-    """Mean losses since they were last asked for, summed on the device so that nobody waits for it each update."""
+    """Mean losses since they were last asked for, summed on the device so that no update waits for it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -83,3 +91,12 @@ class RecentLosses:
         self.sums.clear()
         self.counts.clear()
         return means
+
+
+def require_finite(bert: Bert, update: int, ranks: Ranks) -> None:
+    """Raise InputError if a weight is no longer a number, which losses tell only in the update after."""
+    finite = torch.stack([local_tensor(parameter.detach()).isfinite().all() for parameter in bert.parameters()])
+    if ranks.any(not finite.all()):
+        raise InputError(
+            f"The weights are no longer numbers after {update:,} updates; train with a smaller --learning-rate."
+        )

@@ -1,31 +1,31 @@
-"""The only training loop. Pre-training and fine-tuning differ in the batches and output layers they bring."""
+"""The only training loop. Pre-training and fine-tuning differ in the batches and output layers they bring.
+
+batches ─▶ step(number, update, rate) ─▶ losses ─▶ log ─▶ checkpoint
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from bothways.batch import TrainingBatch
-from bothways.errors import InputError
-from bothways.hardware import compiles_each_shape, default_device, keep_freed_memory, resolve
+from bothways.hardware import default_device, keep_freed_memory
 from bothways.model.bert import Bert
 from bothways.progress import Progress
+from bothways.randomness import keeping_torch_state
 from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
 from bothways.training.config import TrainingConfig
-from bothways.training.cuda_graphs import CudaGraphs
-from bothways.training.distributed import SINGLE_PROCESS, Ranks, local_tensor
-from bothways.training.log import RecentLosses, TrainingLog
-from bothways.training.optimization import optimizers_for, schedule
+from bothways.training.distributed import SINGLE_PROCESS, Ranks
+from bothways.training.log import RecentLosses, TrainingLog, require_finite
+from bothways.training.optimization import schedule
 from bothways.training.prefetching import prefetched
-from bothways.training.step import backward, compiled, keep_gradients_in_place
+from bothways.training.step import EagerStep, step_for
 from bothways.training.throughput import training_operations
 
 
@@ -39,151 +39,145 @@ class Batches(Protocol):
         """The micro-batches of one update: a pure function of `step`, so that a run can start anywhere."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run tells of itself, and how often."""
+
+    name: str = "training"
+    """Before the progress."""
+    log_every: int = 25
+    """Updates between entries of the log."""
+    peak: float = 0.0
+    """The most operations a second of the hardware, to tell which share of it is used; 0: that is not told."""
+    quiet: bool = False
+    """No progress on standard error."""
+
+
 def train(
     bert: Bert,
     batches: Batches,
     config: TrainingConfig,
     *,
-    name: str = "training",
     device: torch.device | None = None,
     checkpoints: Checkpoints | None = None,
     after_update: Callable[[Bert, TrainingLog], None] | None = None,
-    log_every: int = 25,
-    peak: float = 0.0,
     ranks: Ranks = SINGLE_PROCESS,
-    quiet: bool = False,
+    report: Report = Report(),
 ) -> TrainingLog:
     """Train `bert` in place on all updates that `batches` has; the model ends on `device`, in evaluation mode.
 
     With `checkpoints` it goes on from the newest of them and writes new ones; asked to stop (SIGTERM) it writes one
     and raises `Stopped`. The weights at the end are the same, bit for bit, however often it was stopped or killed (on
-    the same machine). `after_update(model as it is, log)` is called after each update. `peak`: the most operations a
-    second of the hardware, to tell which share of it is used; 0: that is not told. `ranks`: the processes that share
-    every update; `batches` has this one's part.
+    the same machine). `after_update(model as it is, log)` is called after each update. `ranks`: the processes that
+    share every update; `batches` has this one's part. PyTorch's random state is left as it was.
     """
     keep_freed_memory()
     device = ranks.device or device or default_device()
-    dtype = resolve(config.precision, device)
-    given = bert.to(device)
+    whole = bert.to(device)
     sharded = config.shard and ranks.world_size > 1
-    if sharded:
-        bert = ranks.shard(given)
-    else:
-        keep_gradients_in_place(bert, device)
-    bert.train()
-    compiling = config.compile and device.type == "cuda" and not sharded
-    dropping = any(module.p > 0 for module in bert.modules() if isinstance(module, torch.nn.Dropout))
-    every = config.muon_every or 1
-    recorder = CudaGraphs(device) if compiling and dtype == torch.bfloat16 and not dropping else None
-    optimizers = optimizers_for(
-        bert,
-        config.optimizer,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        muon_every=every,
-        recorded=recorder is not None,
-    )
-    log, total = TrainingLog(), len(batches)
-    recent = RecentLosses(device)
+    trained = ranks.shard(whole) if sharded else whole
+    step = step_for(trained.train(), config, device, ranks)
+    log, recent = TrainingLog(peak=report.peak), RecentLosses(device)
     if checkpoints is not None:
-        state = checkpoints.latest()
-        ranks.require_same(
-            "none" if state is None else f"{state.update} {state.digests}",
-            f"newest checkpoint in {checkpoints.directory}",
-            "share the directory, or copy it to every machine",
-        )
-        if state is not None:
-            state.restore(bert, optimizers)
-            log = TrainingLog.of(state.measured)
-            recent.restore(state.recent, state.measured["recent_counts"])
-        del state
-    log.peak = peak
-    begun, seconds_before = log.updates, log.seconds
-    started = time.perf_counter()
-
-    def move(update: int, rate: float | Tensor) -> None:
-        torch.nn.utils.clip_grad_norm_(bert.parameters(), config.gradient_clip)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"], group["update"] = rate, update
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=sharded)  # each parameter belongs to one of them
-
-    def recorded_move(update: int, rate: Sequence[Tensor]) -> Sequence[Tensor]:
-        move(update, rate[0])
-        return ()
-
-    def make(step: int) -> tuple[list[TrainingBatch], int, float]:
-        update = batches.update(step)
-        tokens = sum(len(batch.inputs.token_ids) for batch in update)
-        operations = sum(training_operations(bert, batch.inputs) for batch in update)
-        if recorder is not None or compiles_each_shape(device, dtype):
-            reads = {output.config.name: output.config.reads for output in bert.outputs}
-            least = 16 if recorder is None else 256  # a recording is of all shapes together, so they have to be fewer
-            update = [batch.rounded_up(reads, least=least) for batch in update]
-        if device.type == "cuda":  # which reads pinned memory by itself, while the CPU goes on
-            update = [batch.moved(Tensor.pin_memory) for batch in update]
-        return update, tokens, operations
-
-    def save() -> Path:
-        assert checkpoints is not None
-        recent.require_finite(log.updates)
-        require_finite(bert, log.updates, ranks)
-        measured = {**asdict(log), "recent_counts": recent.counts}
-        return checkpoints.save(log.updates, bert, optimizers, recent.sums, measured, write=ranks.is_main)
-
-    with (
-        Progress(name, total, begun=begun, quiet=quiet) as progress,
-        asked_to_stop(checkpoints is not None) as stop,
-        compiled(bert) if compiling else nullcontext(),
-        recorder.at_work() if recorder is not None else nullcontext(),
-    ):
-        # A CPU that trains has one thread to spare; a CUDA device is faster than one thread makes batches.
-        threads = {"makers": 4, "ahead": 8} if device.type == "cuda" else {}
-        steps = range(begun, total)
-        for step, (update, tokens, operations) in zip(steps, prefetched(make, steps, **threads), strict=True):
-            torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, is a pure function of the step
-            recent.add(backward(bert, update, dtype, device, ranks, recorder))
-            ranks.all_reduce_gradients(bert)
-            rate = config.learning_rate * schedule(step, total=total, warmup=config.warmup)
-            if recorder is None:
-                move(step, rate)
-            else:
-                recorder(step % every, partial(recorded_move, step), [torch.tensor(rate).pin_memory()])
-
-            log.updates = step + 1
-            done = ranks.all_reduce(torch.tensor([tokens, operations], dtype=torch.float64, device=ranks.device))
-            log.tokens += int(done[0])
-            log.operations += float(done[1]) / ranks.world_size  # `peak` is that of one rank's hardware
-            if log.updates % log_every == 0 or log.updates == total:
-                recent.require_finite(log.updates)  # asks the device, so that the seconds below are those of its work
-                require_finite(bert, log.updates, ranks)
-                for output, loss in recent.means().items():
-                    log.losses.setdefault(output, []).append((log.updates, loss))
-            log.seconds = seconds_before + time.perf_counter() - started
-            last = {f"{output}_loss": entries[-1][1] for output, entries in log.losses.items()}
-            if peak:
-                last["of_peak"] = log.share_of_peak
-            progress.update(log.updates, **last, tokens_a_second=log.tokens_per_second)
-            if after_update is not None:
-                with torch.compiler.set_stance("force_eager") if compiling else nullcontext():
-                    after_update(bert, log)
-                bert.train()
-            if checkpoints is not None and log.updates < total:
-                if ranks.any(stop.is_set()):
-                    raise Stopped(f"Stopped after {log.updates:,} of {total:,} updates; {save()} is the checkpoint.")
-                if ranks.any(ranks.is_main and checkpoints.due):
-                    save()
+        checkpoints.restore(trained, step.optimizers, log, recent, ranks)
+    loop = _Loop(step, batches, log, recent, checkpoints, after_update, report)
+    with keeping_torch_state(device), step.at_work():
+        loop.run()
     if sharded:
-        ranks.gather(bert, given)
-    given.eval()
+        ranks.gather(trained, whole)
+    whole.eval()
     return log
 
 
-def require_finite(bert: Bert, update: int, ranks: Ranks) -> None:
-    """Raise InputError if a weight is no longer a number, which losses tell only in the update after."""
-    finite = torch.stack([local_tensor(parameter.detach()).isfinite().all() for parameter in bert.parameters()])
-    if ranks.any(not finite.all()):
-        raise InputError(
-            f"The weights are no longer numbers after {update:,} updates; train with a smaller --learning-rate."
-        )
+class Prepared(NamedTuple):
+    """An update as the step wants it."""
+
+    batches: list[TrainingBatch]
+    tokens: int
+    operations: float
+
+
+class _Loop:
+    """`train`, once everything is in place."""
+
+    def __init__(
+        self,
+        step: EagerStep,
+        batches: Batches,
+        log: TrainingLog,
+        recent: RecentLosses,
+        checkpoints: Checkpoints | None,
+        after_update: Callable[[Bert, TrainingLog], None] | None,
+        report: Report,
+    ) -> None:
+        self.step, self.batches, self.log, self.recent = step, batches, log, recent
+        self.checkpoints, self.after_update, self.report = checkpoints, after_update, report
+        self.bert, self.ranks, self.total = step.bert, step.ranks, len(batches)
+
+    def run(self) -> None:
+        """All updates that are left."""
+        config, log, before = self.step.config, self.log, self.log.seconds
+        started = time.perf_counter()
+        # A CPU that trains has one thread to spare; a CUDA device is faster than one thread makes batches.
+        threads = {"makers": 4, "ahead": 8} if self.step.device.type == "cuda" else {}
+        left = range(log.updates, self.total)
+        with (
+            Progress(self.report.name, self.total, begun=log.updates, quiet=self.report.quiet) as progress,
+            asked_to_stop(self.checkpoints is not None) as stop,
+        ):
+            for number, update in zip(left, prefetched(self.prepare, left, **threads), strict=True):
+                torch.manual_seed(config.seed * 1_000_003 + number)  # dropout, too, is a pure function of the update
+                rate = config.learning_rate * schedule(number, total=self.total, warmup=config.warmup)
+                self.recent.add(self.step(number, update.batches, rate))
+                self.count(number + 1, update)
+                log.seconds = before + time.perf_counter() - started
+                progress.update(log.updates, **log.latest())
+                self.call_back()
+                if self.checkpoints is not None and log.updates < self.total:
+                    self.keep(self.checkpoints, stop.is_set())
+
+    def prepare(self, number: int) -> Prepared:
+        """The batches of an update; other threads call this while the model trains on the one before."""
+        update = self.batches.update(number)
+        tokens = sum(len(batch.inputs.token_ids) for batch in update)
+        operations = sum(training_operations(self.bert, batch.inputs) for batch in update)
+        if self.step.round_up_to is not None:
+            reads = {output.config.name: output.config.reads for output in self.bert.outputs}
+            update = [batch.rounded_up(reads, least=self.step.round_up_to) for batch in update]
+        if self.step.device.type == "cuda":  # which reads pinned memory by itself, while the CPU goes on
+            update = [batch.moved(Tensor.pin_memory) for batch in update]
+        return Prepared(update, tokens, operations)
+
+    def count(self, updates: int, update: Prepared) -> None:
+        """Note what has been done in the log."""
+        log = self.log
+        log.updates = updates
+        counted = torch.tensor([update.tokens, update.operations], dtype=torch.float64, device=self.ranks.device)
+        tokens, operations = self.ranks.all_reduce(counted).tolist()
+        log.tokens += int(tokens)
+        log.operations += operations / self.ranks.world_size  # `peak` is that of one rank's hardware
+        if updates % self.report.log_every == 0 or updates == self.total:
+            # Asks the device, so that the seconds noted next are those of its work.
+            self.recent.require_finite(updates)
+            require_finite(self.bert, updates, self.ranks)
+            for output, loss in self.recent.means().items():
+                log.losses.setdefault(output, []).append((updates, loss))
+
+    def call_back(self) -> None:
+        """Have the caller look at the model."""
+        if self.after_update is not None:
+            with torch.compiler.set_stance("force_eager") if self.step.compiles else nullcontext():
+                self.after_update(self.bert, self.log)
+            self.bert.train()
+
+    def keep(self, checkpoints: Checkpoints, asked: bool) -> None:
+        """Write a checkpoint if it is time, or, if the run was asked to stop, write one and stop."""
+        stopping = self.ranks.any(asked)
+        if not stopping and not self.ranks.any(self.ranks.is_main and checkpoints.due):
+            return
+        updates = self.log.updates
+        self.recent.require_finite(updates)
+        require_finite(self.bert, updates, self.ranks)
+        path = checkpoints.save(self.bert, self.step.optimizers, self.log, self.recent, write=self.ranks.is_main)
+        if stopping:
+            raise Stopped(f"Stopped after {updates:,} of {self.total:,} updates; {path} is the checkpoint.")

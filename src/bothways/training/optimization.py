@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from bothways.hardware import fast_dtype
+from bothways.hardware import resolve
 from bothways.model.bert import Bert
-
-OptimizerName = Literal["auto", "adamw", "muon"]
+from bothways.training.config import OptimizerName
 
 
 def optimizers_for(
@@ -24,8 +22,7 @@ def optimizers_for(
     recorded: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """AdamW (arXiv 1711.05101), in which matrices decay and vectors (biases, norms) do not; under the name of muon Muon
-    for the matrices of the encoder's layers, what turns hidden states into hidden states, and AdamW for the rest;
-    `auto`, where nobody has chosen, is AdamW.
+    for the matrices of the encoder's layers, what turns hidden states into hidden states, and AdamW for the rest.
 
     Muon's updates are scaled to the size of AdamW's (arXiv 2502.16982, section 2.2), so one learning rate suits both.
     `muon_every`: see `Muon`. `recorded`: their steps will be part of a CUDA graph.
@@ -90,7 +87,7 @@ class Muon(torch.optim.Muon):
                     group["ns_coefficients"],
                     group["ns_steps"],
                     group["eps"],
-                    fast_dtype(matrices[0].device),
+                    resolve(None, matrices[0].device),
                 )
                 rate = self.every * group["lr"]
                 moves = directions.to(matrices[0].dtype) * (-0.2 * max(matrices[0].shape) ** 0.5 * rate)

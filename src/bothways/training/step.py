@@ -1,20 +1,120 @@
-"""One update: gradients of its micro-batches, then a step of the optimizers."""
+"""One update: the gradients of its micro-batches, then a step of the optimizers. `step(number, update, rate) → losses`.
+
+`EagerStep` does one operation after the other; `RecordedStep` replays them on CUDA (`cuda_graphs.py`).
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from bothways.batch import TrainingBatch
-from bothways.hardware import autocast
+from bothways.hardware import autocast, compiles_each_shape, resolve
 from bothways.model.bert import Bert
-from bothways.training.cuda_graphs import CudaGraphs, shape_of, tensors_of, with_tensors
-from bothways.training.distributed import SINGLE_PROCESS, Ranks
+from bothways.training.config import TrainingConfig
+from bothways.training.cuda_graphs import CudaGraphs, Work, shape_of, tensors_of, with_tensors
+from bothways.training.distributed import SINGLE_PROCESS, Ranks, is_distributed
+from bothways.training.optimization import optimizers_for
+
+Losses = Mapping[str, tuple[Tensor, int]]
+"""By output layer: (summed loss, number of targets), over all ranks."""
+
+Run = Callable[[Hashable, Work, Sequence[Tensor]], Sequence[Tensor]]
+"""What does a piece of work on a device, of a kind, with tensors given to it."""
+
+
+class EagerStep:
+    """One operation after the other."""
+
+    round_up_to: int | None
+    """Batches are rounded up to multiples of this at least, so that few shapes remain; None: they stay as they are."""
+
+    def __init__(self, bert: Bert, config: TrainingConfig, device: torch.device, ranks: Ranks = SINGLE_PROCESS) -> None:
+        """`bert`: on `device`, perhaps shared out over `ranks`."""
+        self.bert, self.config, self.device, self.ranks = bert, config, device, ranks
+        self.dtype = resolve(config.precision, device)
+        self.optimizers = self._optimizers(recorded=False)
+        self.compiles = config.compile and device.type == "cuda" and not is_distributed(next(bert.parameters()))
+        self.round_up_to = 16 if compiles_each_shape(device, self.dtype) else None
+        if not is_distributed(next(bert.parameters())):
+            keep_gradients_in_place(bert, device)
+
+    def _optimizers(self, recorded: bool) -> list[torch.optim.Optimizer]:
+        config = self.config
+        return optimizers_for(
+            self.bert,
+            config.optimizer,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            muon_every=config.muon_every,
+            recorded=recorded,
+        )
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """All updates are done inside."""
+        with ExitStack() as stack:
+            if self.compiles:
+                stack.enter_context(compiled(self.bert))
+            yield
+
+    def __call__(self, number: int, update: list[TrainingBatch], rate: float) -> Losses:
+        """Do update `number` with the learning rate `rate`."""
+        losses = backward(self.bert, update, self.dtype, self.device, self.ranks, self._run)
+        self.ranks.all_reduce_gradients(self.bert)
+        self._optimize(number, rate)
+        return losses
+
+    def _run(self, kind: Hashable, work: Work, given: Sequence[Tensor]) -> Sequence[Tensor]:
+        return work([tensor.to(self.device, non_blocking=True) for tensor in given])
+
+    def _optimize(self, number: int, rate: float | Tensor) -> None:
+        """Clip the gradients, move the parameters, forget the gradients."""
+        torch.nn.utils.clip_grad_norm_(self.bert.parameters(), self.config.gradient_clip)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"], group["update"] = rate, number
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=is_distributed(group["params"][0]))  # else they stay where they are
+
+
+class RecordedStep(EagerStep):
+    """The same, recorded as CUDA graphs."""
+
+    def __init__(self, bert: Bert, config: TrainingConfig, device: torch.device, ranks: Ranks = SINGLE_PROCESS) -> None:
+        super().__init__(bert, config, device, ranks)
+        self.optimizers = self._optimizers(recorded=True)
+        self.round_up_to = 256  # a recording is of all shapes together, so they have to be fewer
+        self.graphs = CudaGraphs(device)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        with super().at_work(), self.graphs.at_work():
+            yield
+
+    def _run(self, kind: Hashable, work: Work, given: Sequence[Tensor]) -> Sequence[Tensor]:
+        return self.graphs(kind, work, given)
+
+    def _optimize(self, number: int, rate: float | Tensor) -> None:
+        def work(given: Sequence[Tensor]) -> Sequence[Tensor]:
+            super(RecordedStep, self)._optimize(number, given[0])
+            return ()
+
+        self.graphs(number % self.config.muon_every, work, [torch.tensor(rate).pin_memory()])
+
+
+def step_for(bert: Bert, config: TrainingConfig, device: torch.device, ranks: Ranks) -> EagerStep:
+    """The fastest step that does what is asked for: neither dropout nor what shards exchange can be replayed."""
+    dropping = any(module.p > 0 for module in bert.modules() if isinstance(module, torch.nn.Dropout))
+    bf16_on_cuda = device.type == "cuda" and resolve(config.precision, device) == torch.bfloat16
+    if config.compile and bf16_on_cuda and not dropping and not is_distributed(next(bert.parameters())):
+        return RecordedStep(bert, config, device, ranks)
+    return EagerStep(bert, config, device, ranks)
 
 
 def keep_gradients_in_place(bert: Bert, device: torch.device) -> None:
@@ -42,7 +142,7 @@ def compiled(bert: Bert) -> Iterator[None]:
         vars(module)[method] = torch.compile(getattr(module, method), dynamic=True)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"torch\._inductor")  # on its own choices, nothing to be mended
+            warnings.filterwarnings("ignore", module=r"torch\._inductor")  # about its own choices
             yield
     finally:
         for module, method in parts:
@@ -55,28 +155,26 @@ def backward(
     dtype: torch.dtype,
     device: torch.device,
     ranks: Ranks = SINGLE_PROCESS,
-    recorder: CudaGraphs | None = None,
-) -> Mapping[str, tuple[Tensor, int]]:
+    run: Run | None = None,
+) -> Losses:
     """Add the gradients of one update; every labelled target of an output weighs the same, whichever micro-batch, and
-    whichever rank, it is in. Returns by output: (summed loss, number of targets), over all ranks."""
-    names = [output.config.name for output in bert.outputs]
+    whichever rank, it is in. `run`: what computes a micro-batch; None: the device, at once."""
     counted = [sum(output.count(batch.targets[output.config.name]) for batch in update) for output in bert.outputs]
     counts = ranks.all_reduce(torch.tensor(counted, dtype=torch.float64, device=ranks.device)).tolist()
-    weights = [output.config.loss_weight / max(1, count) for output, count in zip(bert.outputs, counts, strict=True)]
-    weighing = torch.tensor(weights, dtype=torch.float32, pin_memory=device.type == "cuda")
-    losses = torch.zeros(len(names), device=device)
+    shares = [output.config.loss_weight / max(1, count) for output, count in zip(bert.outputs, counts, strict=True)]
+    weights = torch.tensor(shares, dtype=torch.float32, pin_memory=device.type == "cuda")
+    losses = torch.zeros(len(counts), device=device)
     for batch in update:
         work = partial(forward_and_backward, bert, batch, dtype, device)
-        given = [*tensors_of(batch), weighing]
-        if recorder is None:
-            (found,) = work([tensor.to(device, non_blocking=True) for tensor in given])
+        given = [*tensors_of(batch), weights]
+        if run is None:
+            (found,) = work([tensor.to(device) for tensor in given])
         else:
-            (found,) = recorder(shape_of(batch), work, given)
+            (found,) = run(shape_of(batch), work, given)
         losses += found
-    return {
-        name: (loss, int(count))
-        for name, loss, count in zip(names, ranks.all_reduce(losses).unbind(), counts, strict=True)
-    }
+    summed = ranks.all_reduce(losses).unbind()
+    names = [output.config.name for output in bert.outputs]
+    return {name: (loss, int(count)) for name, loss, count in zip(names, summed, counts, strict=True)}
 
 
 def forward_and_backward(

@@ -1,0 +1,97 @@
+"""The settings of fine-tuning, and what is chosen where the user has not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
+
+Pooling = Literal["first", "mean"]
+WIDE = 512
+"""An encoder from this width on has a first token worth reading alone."""
+EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
+"""Every row is seen `EPOCHS` times, and if that makes fewer than `UPDATES`, more often: `MOST_EPOCHS` times at most."""
+MANY_ROWS, EPOCHS_OF_MANY = 40_000, 2
+"""From so many rows on, so often is as good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningConfig(Settings):
+    """How a classifier is trained."""
+
+    learning_rate: float | None = None
+    """Peak of the learning rate. None: by the encoder's width, 5e-4 at 256 and 2e-5 at 768 (docs/decisions.md)."""
+    optimizer: OptimizerName | None = None
+    """muon for the matrices of the encoder's layers and adamw for the rest, or adamw for everything. None: muon where
+    the encoder is less than 512 wide (docs/decisions.md)."""
+    muon_every: int | None = None
+    """Muon moves each matrix at every so many updates, so much farther: its cost does not depend on how few tokens an
+    update has. None: by the encoder's width, 4 up to 256 and 8 above (docs/decisions.md)."""
+    epochs: int | None = None
+    """How often every row is seen. None: 3 times, tables of 40,000 rows twice, small ones up to 10 times, until there
+    are 300 updates."""
+    batch_size: int = 32
+    """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
+    max_length: int | None = None
+    """Texts are truncated to this many tokens (and that is reported). None: to the encoder's longest."""
+    pooling: Pooling | None = None
+    """What a text's outputs read: the first token, as published and as `transformers` expects it, or the mean of all
+    tokens. None: the mean where the encoder is less than 512 wide (docs/decisions.md), else the first."""
+    dropout: float | None = None
+    """Dropout while training. None: what the encoder was pre-trained with (0 for the shipped ones and all that
+    `pretrain` makes unless told otherwise, 0.1 for most published ones)."""
+    held_out: float = 0.1
+    """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_least(1, "epochs")
+        self.require(self.batch_size >= 1, "batch_size", "1 or more")
+        self.require_least(8, "max_length")
+        self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
+        self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig(FinetuningConfig, TrainingConfig):
+    """The same with nothing left open."""
+
+    learning_rate: float
+    optimizer: OptimizerName
+    muon_every: int
+    epochs: int
+    max_length: int
+    pooling: Pooling
+    dropout: float
+    micro_batch_tokens: int
+    precision: Precision
+
+
+def resolved(
+    config: FinetuningConfig,
+    *,
+    width: int,
+    max_length: int,
+    dropout: float,
+    rows: int,
+    micro_batch_tokens: int,
+    precision: Precision,
+) -> ResolvedConfig:
+    """What the user has left open, chosen by the encoder's `width` and the number of `rows` (docs/decisions.md); the
+    others are what the encoder and the machine say."""
+    wanted = math.ceil(UPDATES * config.batch_size / max(1, rows))
+    chosen = {
+        "learning_rate": min(5e-4, 2e-5 * (768 / width) ** 3),
+        "optimizer": "adamw" if width >= WIDE else "muon",
+        "muon_every": 4 if width <= 256 else 8,
+        "epochs": min(MOST_EPOCHS, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
+        "max_length": max_length,
+        "pooling": "first" if width >= WIDE else "mean",
+        "dropout": dropout,
+        "micro_batch_tokens": micro_batch_tokens,
+        "precision": precision,
+    }
+    given = {name: value for name, value in asdict(config).items() if value is not None}
+    return ResolvedConfig(**(chosen | given))

@@ -1,0 +1,51 @@
+"""Labelled texts in batches: every update a pure function of (seed, update)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bothways.batch import PackedBatch, TrainingBatch
+from bothways.batching import by_length, shuffled
+from bothways.finetuning.config import ResolvedConfig
+from bothways.tasks import Task
+from bothways.tasks.task import Target
+from bothways.tokenizer import Encoding
+
+
+class Examples:
+    """Encoded texts with their targets, handed out in shuffled batches of like length."""
+
+    def __init__(
+        self,
+        encodings: Sequence[Encoding],
+        targets: dict[str, Sequence[Target]],
+        tasks: Sequence[Task],
+        config: ResolvedConfig,
+    ) -> None:
+        """`targets`: by output, one for each text."""
+        self.encodings, self.targets, self.tasks, self.config = encodings, targets, tasks, config
+        lengths = np.array([len(encoding) for encoding in encodings])
+        self.lengths = lengths
+        # A text may be longer than the mean batch, so the budget is never below the longest.
+        budget = max(int(lengths.mean() * config.batch_size), int(lengths.max()))
+        self.plan = [
+            batch
+            for epoch in range(config.epochs)
+            for batch in shuffled(lengths, budget, seed=config.seed, epoch=epoch)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def update(self, step: int) -> list[TrainingBatch]:
+        """The micro-batches of update `step`."""
+        rows = self.plan[step]
+        return [self.batch(rows[part]) for part in by_length(self.lengths[rows], self.config.micro_batch_tokens)]
+
+    def batch(self, rows: np.ndarray) -> TrainingBatch:
+        """Some rows, packed, with their targets."""
+        encodings = [self.encodings[i] for i in rows]
+        targets = {task.name: task.tensor([self.targets[task.name][i] for i in rows], encodings) for task in self.tasks}
+        return TrainingBatch(PackedBatch.pack(encodings), targets)
