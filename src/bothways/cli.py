@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from bothways.inference.engine import Engine
     from bothways.tables.table import Columns
 from bothways.corpus.duplicates import Duplicates
-from bothways.corpus.shards import read_description
 from bothways.corpus.word_segmentation import Words
+from bothways.errors import Stopped
 from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.pretraining.config import PretrainingConfig
-from bothways.training.checkpoint import Stopped
 
 
 @contextmanager
@@ -131,6 +130,8 @@ def corpus_build(
         resume=resume,
         overwrite=overwrite,
     )
+    from bothways.corpus.shards import read_description
+
     counted = read_description(corpus.directory)
     dropped = f"; {counted['dropped']:,} duplicates dropped" if duplicates != "keep" else ""
     say(f"{out}: {counted['documents']:,} documents, {counted['tokens']:,} tokens{dropped}.")
@@ -263,6 +264,19 @@ def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:
     run(out, overwrite=overwrite)
 
 
+def info() -> None:
+    """What this machine and this installation can do, and what was chosen."""
+    from bothways.info import sections
+
+    with in_one_sentence():
+        told = sections()
+    for section, rows in told.items():
+        print(section)
+        width = max(map(len, rows), default=0)
+        for name, what in rows.items():
+            print(f"  {name:{width}}  {what}")
+
+
 VERBS: dict[str, Callable[..., None]] = {
     "tokenizer train": tokenizer_train,
     "corpus build": corpus_build,
@@ -271,6 +285,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "classify": classify,
     "demo": demo,
+    "info": info,
 }
 
 

@@ -11,6 +11,7 @@ import csv
 import os
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,8 +39,14 @@ Reviews = list[tuple[str, str]]
 SHIPPED = {"Chinese": "zh-mini", "English": "en-mini"}
 TEST_ROWS, TRAIN_ROWS = 2000, 4000
 PRETRAINING = PretrainingConfig(steps=2000, batch_tokens=1024, sequence_lengths=(64,))
+PROBE, SECONDS = 10, 60.0
+"""Pre-training takes this long: as many of its updates as `PROBE` of them say that the machine can do."""
+FAST = 30.0
+"""Updates a second on a machine that takes `TRAIN_ROWS` in its stride; a slower one gets fewer, `LEAST_ROWS` at least.
+"""
+LEAST_ROWS = 1000
 SHORT = {"Chinese": 60, "English": 200}
-"""Classifiers are trained and judged on reviews of at most so many characters, which is quick and cuts none of them."""
+"""Classifiers are trained and evaluated on reviews of at most so many characters, which is quick and truncates none of them."""
 
 
 def package_file(package: str, *parts: str) -> Path:
@@ -83,78 +90,103 @@ def split(reviews: Reviews, seed: int = 0) -> tuple[Reviews, Reviews, Reviews]:
     )
 
 
+class Demo:
+    """The demo's data and what it has found so far."""
+
+    def __init__(self, scratch: Path, screen: Console) -> None:
+        self.scratch, self.screen = scratch, screen
+        self.started = time.perf_counter()
+        self.reviews = {"Chinese": chinese_reviews(), "English": english_reviews()}
+        self.splits = {
+            language: split([review for review in found if len(review[0]) <= SHORT[language]])
+            for language, found in self.reviews.items()
+        }
+        self.accuracy: dict[str, dict[str, float]] = {}
+        """By method and language."""
+        self.best: dict[str, TextClassifier] = {}
+        """By language: on the shipped encoder."""
+        self.rows = TRAIN_ROWS
+
+    def tell(self, sentence: str) -> None:
+        """Say what is done now, and how long it took to get here."""
+        print(f"[{time.perf_counter() - self.started:4.0f} s] {sentence}", file=sys.stderr, flush=True)
+
+    def pretrain(self) -> None:
+        """Learn a vocabulary and pre-train a small encoder on the reviews' text, as long as the clock allows."""
+        # Test reviews take no part in pre-training either: whatever the encoder knows, it knows from other texts.
+        held_out = {text for _, test, _ in self.splits.values() for text, _ in test}
+        texts = [text for found in self.reviews.values() for text in dict(found) if text not in held_out]
+        self.tell(f"Learning a vocabulary from {len(texts):,} reviews, Chinese and English together.")
+        tokenizer = Tokenizer.train(texts, 8_000)
+        self.tell("Tokenizing the reviews.")
+        corpus = build_corpus(([text] for text in texts), tokenizer, self.scratch / "corpus")
+        size = preset("tiny", tokenizer.vocab_size)
+        save_model(self.scratch / "untrained", new_encoder(size), tokenizer)
+        probe = replace(PRETRAINING, steps=PROBE, held_out=0.0)
+        fit(new_encoder(size), corpus, probe, quiet=True)  # the first updates of a process are slow
+        speed = PROBE / fit(new_encoder(size), corpus, probe, quiet=True).seconds
+        steps = min(PRETRAINING.steps, max(PROBE, round(SECONDS * speed)))
+        self.rows = min(TRAIN_ROWS, max(LEAST_ROWS, round(TRAIN_ROWS * speed / FAST)))
+        self.tell(f"Pre-training for {steps:,} updates: guessing hidden words, and whether one text follows another.")
+        encoder = new_encoder(size)
+        fit(encoder, corpus, replace(PRETRAINING, steps=steps))
+        save_model(self.scratch / "encoder", encoder, tokenizer)
+
+    def compare(self, language: str) -> None:
+        """Train every method on the same reviews and see how often it is right on others."""
+        train, test, _ = self.splits[language]
+        texts, labels = zip(*train[: self.rows], strict=True)
+        test_texts, expected = zip(*test, strict=True)
+
+        def record(method: str, predicted: object) -> None:
+            self.accuracy.setdefault(method, {})[language] = accuracy_score(expected, predicted)
+
+        record("majority class", [max(set(labels), key=labels.count)] * len(expected))
+        self.tell(f"{language}: TF-IDF + linear SVM on {len(texts):,} reviews.")
+        record("TF-IDF + linear SVM", BagOfWords().fit(texts, labels).predict(test_texts))
+        encoders: dict[str, str | Path] = {
+            "BERT, not pre-trained": self.scratch / "untrained",
+            "BERT, pre-trained here for a minute": self.scratch / "encoder",
+            "BERT, shipped: zh-mini, en-mini": SHIPPED[language],
+        }
+        for method, encoder in encoders.items():
+            self.tell(f"{language}: {method}, fine-tuning on the same reviews.")
+            self.best[language] = TextClassifier(encoder, verbose=True).fit(texts, labels)
+            record(method, self.best[language].predict(test_texts))
+        self.best[language].save(self.scratch / language.lower())
+
+    def show(self) -> None:
+        """What was found, and a few reviews with what the best classifier says of them."""
+        table = Screen("method", *self.splits, title=f"Accuracy on {TEST_ROWS:,} held-out short reviews each")
+        for method, by_language in self.accuracy.items():
+            table.add_row(method, *(f"{by_language[language]:.1%}" for language in self.splits))
+        self.screen.print(table)
+        self.screen.print(
+            "A minute of pre-training is a taste; the shipped encoders have read a billion tokens, but no reviews. To "
+            f"be quick, the reviews are short, at most {SHORT['Chinese']} Chinese characters or {SHORT['English']} "
+            f"English letters, and {self.rows:,} are learned from.\n"
+        )
+        examples = Screen("review (held out)", "label", "predicted", "score", title="A few of them")
+        for language, (_, test, _) in self.splits.items():
+            chosen = [review for review in test if 20 <= len(review[0]) <= 90][:3]
+            classifier = self.best[language]
+            probabilities = classifier.predict_proba([text for text, _ in chosen])
+            for (text, label), p in zip(chosen, probabilities, strict=True):
+                examples.add_row(escape(text), label, str(classifier.classes_[p.argmax()]), f"{p.max():.2f}")
+        self.screen.print(examples)
+
+
 def run(out: Path, *, overwrite: bool = False) -> None:
     """The demo; models go to `out`. Raises InputError if `out` exists or the reviews are not installed."""
-    started = time.perf_counter()
     refuse_existing(out, overwrite)
     screen = Console()
-    reviews = {"Chinese": chinese_reviews(), "English": english_reviews()}
-    data = {language: split([r for r in found if len(r[0]) <= SHORT[language]]) for language, found in reviews.items()}
-
-    def tell(sentence: str) -> None:
-        print(f"[{time.perf_counter() - started:4.0f} s] {sentence}", file=sys.stderr, flush=True)
-
     with new_directory(out, overwrite) as scratch:
-        # Test reviews take no part in pre-training either: whatever the encoder knows, it knows from other texts.
-        judged = {text for _, test, _ in data.values() for text, _ in test}
-        texts = [text for text in dict(reviews["Chinese"] + reviews["English"]) if text not in judged]
-        tell(f"Learning a vocabulary from {len(texts):,} reviews, Chinese and English together.")
-        tokenizer = Tokenizer.train(texts, 8_000)
-        tell("Cutting the reviews into tokens.")
-        corpus = build_corpus(([text] for text in texts), tokenizer, scratch / "corpus")
-        tell("Pre-training: guessing hidden words, and whether one text follows another.")
-        untrained = new_encoder(preset("tiny", tokenizer.vocab_size))
-        save_model(scratch / "untrained", untrained, tokenizer)
-        fit(untrained, corpus, PRETRAINING)
-        save_model(scratch / "encoder", untrained, tokenizer)
-
-        accuracy: dict[str, dict[str, float]] = {}
-        best: dict[str, TextClassifier] = {}
-        for language, (train, test, _) in data.items():
-            train_texts, train_labels = zip(*train, strict=True)
-            test_texts, test_labels = zip(*test, strict=True)
-
-            def judge(
-                method: str,
-                said: object,
-                language: str = language,
-                truth: tuple[str, ...] = test_labels,
-            ) -> None:
-                accuracy.setdefault(method, {})[language] = accuracy_score(truth, said)
-
-            majority = max(set(train_labels), key=train_labels.count)
-            judge("majority class", [majority] * len(test_labels))
-            tell(f"{language}: TF-IDF + linear SVM on {len(train):,} reviews.")
-            judge("TF-IDF + linear SVM", BagOfWords().fit(train_texts, train_labels).predict(test_texts))
-            methods: list[tuple[str, str | Path]] = [
-                ("BERT, not pre-trained", scratch / "untrained"),
-                ("BERT, pre-trained here for a minute", scratch / "encoder"),
-                ("BERT, shipped: zh-mini, en-mini", SHIPPED[language]),
-            ]
-            for method, encoder in methods:
-                tell(f"{language}: {method}, fine-tuning on the same reviews.")
-                classifier = TextClassifier(encoder, verbose=True).fit(train_texts, train_labels)
-                judge(method, classifier.predict(test_texts))
-                best[language] = classifier
-            best[language].save(scratch / language.lower())
-    tell("Done.")
-
-    table = Screen("method", *data, title=f"Accuracy on {TEST_ROWS:,} held-out short reviews each")
-    for method, by_language in accuracy.items():
-        table.add_row(method, *(f"{by_language[language]:.1%}" for language in data))
-    screen.print(table)
-    screen.print(
-        "A minute of pre-training is a taste; the shipped encoders have read a billion tokens, but no reviews. To be "
-        f"quick, the reviews are short: at most {SHORT['Chinese']} Chinese characters or {SHORT['English']} English "
-        "letters.\n"
-    )
-    examples = Screen("review (held out)", "truth", "said", "score", title="A few of them")
-    for language, (_, test, _) in data.items():
-        chosen = [review for review in test if 20 <= len(review[0]) <= 90][:3]
-        probabilities = best[language].predict_proba([text for text, _ in chosen])
-        for (text, truth), p in zip(chosen, probabilities, strict=True):
-            examples.add_row(escape(text), truth, str(best[language].classes_[p.argmax()]), f"{p.max():.2f}")
-    screen.print(examples)
+        demo = Demo(scratch, screen)
+        demo.pretrain()
+        for language in demo.splits:
+            demo.compare(language)
+        demo.tell("Done.")
+    demo.show()
     screen.print(f"The encoder is in {out / 'encoder'}, the classifiers in {out / 'chinese'} and {out / 'english'}.")
     screen.print("Next: type a review of your own into", end=" ")
     print(f"bothways classify {os.path.join(out, 'english')}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -97,3 +99,30 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, LARGE) and mallopt(M_TRIM_THRESHOLD, LARGE))
+
+
+def processor_name() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def described() -> dict[str, str]:
+    """What was found on this machine and what is chosen for it, by name."""
+    device = default_device()
+    told = os.environ.get(PRECISION_VARIABLE)
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    bf16 = [name for name in BF16_CAPABILITIES if capabilities.get(name)]
+    return {
+        "processor": f"{processor_name()}, {os.cpu_count()} cores",
+        "vector instructions": torch.backends.cpu.get_cpu_capability(),
+        "bf16 instructions": ", ".join(bf16) or "none",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "number format": fast_precision(device) + (f" (as {PRECISION_VARIABLE} says)" if told else ""),
+        "threads": str(torch.get_num_threads()),
+        "freed memory": "kept" if keep_freed_memory() else "left to the system",
+    }

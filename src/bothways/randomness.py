@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -41,6 +44,8 @@ def uniform(seed: int, *place: np.ndarray, draws: int, stream: int = 0) -> np.nd
 @contextmanager
 def keeping_torch_state(device: torch.device | None = None) -> Iterator[None]:
     """Inside, PyTorch may be seeded anew; afterwards its random state, here and on `device`, is what it was."""
+    import torch  # takes seconds, and processes that build a corpus do without it
+
     devices = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

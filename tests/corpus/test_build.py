@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import SENTENCES, films
 
-import bothways.corpus.build as build
+import bothways.corpus.build as build_module
 import bothways.corpus.documents as documents_module
 from bothways.corpus.build import build_corpus, build_from_files
 from bothways.corpus.documents import read_documents
@@ -32,8 +32,8 @@ from bothways.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "SHARD_TOKENS", 2000)
-    monkeypatch.setattr(build, "GROUP_CHARACTERS", 1000)
+    monkeypatch.setattr(build_module, "SHARD_TOKENS", 2000)
+    monkeypatch.setattr(build_module, "GROUP_CHARACTERS", 1000)
 
 
 @pytest.fixture
@@ -107,18 +107,18 @@ def test_killed_at_the_very_end(
 
     build_corpus(documents(), tokenizer, tmp_path / "alone")
     with monkeypatch.context() as patch:
-        patch.setattr(build, "tidy", killed)
+        patch.setattr(build_module, "tidy", killed)
         with pytest.raises(KeyboardInterrupt):
             build_corpus(documents(), tokenizer, tmp_path / "finished")
     assert content(tmp_path / "finished") != content(tmp_path / "alone")
-    build.tidy(tmp_path / "finished")  # as `--resume` does
+    build_module.tidy(tmp_path / "finished")  # as `--resume` does
     assert content(tmp_path / "finished") == content(tmp_path / "alone")
     with monkeypatch.context() as patch:
-        patch.setattr(build, "replace_directory", killed)
+        patch.setattr(build_module, "replace_directory", killed)
         with pytest.raises(KeyboardInterrupt):
             build_corpus(documents(), tokenizer, tmp_path / "killed")
     with monkeypatch.context() as patch:
-        patch.setattr(build, "DocumentTokenizer", None)  # so there is nothing to cut with
+        patch.setattr(build_module, "DocumentTokenizer", None)  # so there is nothing to cut with
         build_corpus(itertools.islice(unread(), 120), tokenizer, tmp_path / "killed", resume=True, processes=2)
     assert content(tmp_path / "killed") == content(tmp_path / "alone")
 
@@ -133,7 +133,7 @@ def test_an_input_that_has_changed(small: None, tokenizer: Tokenizer, tmp_path: 
 
     build()
     (tmp_path / "out").rename(tmp_path / "out.run")
-    settings = [f"{tmp_path / 'a.txt'} {len(text.encode())} {build.digest_of_beginning(tmp_path / 'a.txt')}"]
+    settings = [f"{tmp_path / 'a.txt'} {len(text.encode())} {build_module.digest_of_beginning(tmp_path / 'a.txt')}"]
     described = {"tokenizer": tokenizer.fingerprint, "duplicates": "keep", "words": "spaces", "inputs": settings}
     (tmp_path / "out.run" / "journal.json").write_text(json.dumps({"settings": described, "read": 0, "shards": []}))
     (tmp_path / "a.txt").write_text("\n\n".join(reversed(text.split("\n\n"))))
@@ -286,7 +286,7 @@ def test_what_can_be_read_but_once(tokenizer: Tokenizer, tmp_path: Path) -> None
 
 def test_numbers_are_texts(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": 0}\n{"text": null}\n{"text": 7}\n')
-    assert list(build.read_documents(tmp_path / "a.jsonl")) == [["0"], ["7"]]
+    assert list(build_module.read_documents(tmp_path / "a.jsonl")) == [["0"], ["7"]]
 
 
 def test_words_that_are_never_cut_are_not_learned_from() -> None:

@@ -65,7 +65,7 @@ def test_classify_from_standard_input(shell: Shell, model: Path) -> None:
     assert [a["text"] for a in answers] == texts
     assert [a["truncated"] for a in answers] == [False, False, True]
     assert answers[1]["tokens"] == 2
-    assert "1 of 3 texts were longer than 64 tokens and were cut" in err
+    assert "1 of 3 texts were longer than 64 tokens and were truncated" in err
     assert "line 2: byte 1 is not UTF-8" in shell.refuses("classify", model, "-", stdin=b"good\n\xff\xfe\n")
 
 

@@ -17,13 +17,13 @@ from conftest import films, random_bert
 from test_loop import CPU, OUTPUTS, QUIET, Random, settings, weights
 
 from bothways.corpus.build import build_corpus
-from bothways.errors import InputError
+from bothways.errors import InputError, Stopped
 from bothways.formats.reading import load_model
 from bothways.model.bert import Bert
 from bothways.model.config import EncoderConfig
 from bothways.tokenizer import Tokenizer
 from bothways.training import checkpoint as checkpoint_module
-from bothways.training.checkpoint import Checkpoints, Stopped
+from bothways.training.checkpoint import Checkpoints
 from bothways.training.log import TrainingLog
 from bothways.training.loop import Report, train
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_bert, random_encodings
+from test_few_shapes import pretraining_batch
 from test_loop import CPU, OUTPUTS, Random, settings, weights
-from test_rounding import pretraining_batch
 
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.hardware import autocast

@@ -19,14 +19,13 @@ import tyro
 from bothways.corpus.build import build_from_files
 from bothways.corpus.documents import read_all
 from bothways.corpus.word_segmentation import Words
-from bothways.errors import InputError
+from bothways.errors import InputError, Stopped
 from bothways.files.writing import new_directory
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.pretraining.config import PretrainingConfig
 from bothways.pretraining.run import pretrain
 from bothways.tokenizer import Tokenizer
-from bothways.training.checkpoint import Stopped
 
 
 @dataclass(frozen=True, kw_only=True)

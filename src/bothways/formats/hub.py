@@ -19,6 +19,11 @@ WANTED = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.js
 """The files of a hub model that are of use; never a pickle."""
 
 
+def shipped_encoders() -> list[Path]:
+    """The directories of the encoders that come with the package."""
+    return sorted(path.parent for path in SHIPPED.glob("*/config.json"))
+
+
 def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -> Path:
     """A directory, a shipped encoder's name or a hub id such as `bert-base-chinese` → a local directory.
 

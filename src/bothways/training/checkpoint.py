@@ -46,10 +46,6 @@ MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
 """What each optimizer remembers of a parameter; AdamW also counts the updates."""
 
 
-class Stopped(Exception):
-    """A run was asked to stop (SIGTERM) and has saved a checkpoint; the message says where and how to go on."""
-
-
 @dataclass(frozen=True)
 class State:
     """A checkpoint, read and verified."""

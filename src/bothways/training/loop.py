@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from bothways.batch import TrainingBatch
+from bothways.errors import Stopped
 from bothways.hardware import default_device, keep_freed_memory
 from bothways.model.bert import Bert
 from bothways.progress import Progress
 from bothways.randomness import keeping_torch_state
-from bothways.training.checkpoint import Checkpoints, Stopped, asked_to_stop
+from bothways.training.checkpoint import Checkpoints, asked_to_stop
 from bothways.training.config import TrainingConfig
 from bothways.training.distributed import SINGLE_PROCESS, Ranks
 from bothways.training.log import RecentLosses, TrainingLog, require_finite
