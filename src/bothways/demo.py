@@ -46,7 +46,7 @@ FAST = 30.0
 """
 LEAST_ROWS = 1000
 SHORT = {"Chinese": 60, "English": 200}
-"""Classifiers are trained and evaluated on reviews of at most so many characters, which is quick and truncates none of them."""
+"""Classifiers are trained and evaluated on reviews of at most so many characters, so that none is truncated."""
 
 
 def package_file(package: str, *parts: str) -> Path:
