@@ -38,12 +38,12 @@ class Progress:
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TaskProgressColumn(),
-                TextColumn("{task.fields[said]}", markup=False),
+                TextColumn("{task.fields[measured]}", markup=False),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
             self._bar.start()
-            self._bar.add_task(self.name, total=self.total, completed=self.begun, said="")
+            self._bar.add_task(self.name, total=self.total, completed=self.begun, measured="")
         return self
 
     def __exit__(
@@ -56,15 +56,15 @@ class Progress:
 
     def update(self, done: int, **measured: float) -> None:
         """Say that `done` of `total` are done, with figures such as loss=0.31."""
-        said = "  ".join(f"{key.replace('_', ' ')} {readable(value)}" for key, value in measured.items())
+        shown = "  ".join(f"{key.replace('_', ' ')} {readable(value)}" for key, value in measured.items())
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, said=said)
+            self._bar.update(self._bar.task_ids[0], completed=done, measured=shown)
             return
         now = time.monotonic()
         left = (now - self.started) / max(done - self.begun, 1) * (self.total - done)
         far = f"{self.counted(done)}/{self.counted(self.total)}" if self.total else self.counted(done)
         self._last = "  ".join(
-            filter(None, (self.name, far, said, f"{clock(max(0.0, left))} left" if self.total else ""))
+            filter(None, (self.name, far, shown, f"{clock(max(0.0, left))} left" if self.total else ""))
         )
         if not self.quiet and now - self._said >= self.every_seconds:
             print(self._last, file=sys.stderr, flush=True)

@@ -188,7 +188,7 @@ def test_mistakes(tmp_path: Path, alphabet: Corpus, letters: Tokenizer) -> None:
     with pytest.raises(InputError, match="shard 00000 is damaged"):
         Corpus.open(lonely.directory)
     shard.write_bytes(content[:-2])
-    with pytest.raises(InputError, match=r"00000\.tokens: this part of the corpus is missing or cut short"):
+    with pytest.raises(InputError, match=r"00000\.tokens: this part of the corpus is missing or truncated"):
         Corpus.open(lonely.directory)
     Corpus.open(alphabet.directory, verify=False)
     description = json.loads((alphabet.directory / "corpus.json").read_text())

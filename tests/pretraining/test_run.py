@@ -73,7 +73,7 @@ def test_an_encoder_goes_on_with_other_text(corpus: Corpus, tmp_path: Path, toke
 def test_an_encoder_with_another_tokenizer(corpus: Corpus, tmp_path: Path) -> None:
     other = Tokenizer.train(films(60)[0], 200)
     save_model(tmp_path / "other", new_encoder(preset("tiny", other.vocab_size)), other)
-    with pytest.raises(InputError, match=r"was cut with another tokenizer than that of .*other"):
+    with pytest.raises(InputError, match=r"was built with another tokenizer than that of .*other"):
         pretrain(corpus.directory, tmp_path / "out", encoder=tmp_path / "other", config=CONFIG)
 
 

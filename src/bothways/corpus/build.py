@@ -1,8 +1,8 @@
-"""Documents in, a corpus out: cut into sentences and tokens by several processes, written front to back.
+"""Documents in, a corpus out: split into sentences and tokenized by several processes, written front to back.
 
 Nothing is ever whole in memory: documents are read in groups of about a megabyte, some groups are under way at a time,
-and what comes back goes straight into the files. Shards and groups are cut by the documents alone, so any number of
-processes writes the same bytes, and a build that was killed goes on after the last whole shard.
+and what comes back goes straight into the files. Where shards and groups end is decided by the documents alone, so any
+number of processes writes the same bytes, and a build that was killed goes on after the last whole shard.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from bothways.corpus.documents import read_documents
 from bothways.corpus.duplicates import Duplicates, Seen
 from bothways.corpus.shards import ARRAYS, FORMAT, Corpus, token_type
 from bothways.corpus.tokenization import Document, DocumentTokenizer, TokenizedDocuments
-from bothways.corpus.word_segmentation import Words
-from bothways.corpus.word_segmentation import cutter as cutter_of
+from bothways.corpus.word_segmentation import Words, segmenter
 from bothways.errors import InputError
 from bothways.files.reading import Meter, digest_of_beginning, size_of
 from bothways.files.writing import (
@@ -57,15 +56,15 @@ SMALL = 1 << 23
 # ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-_cutter: DocumentTokenizer
+_tokenize_documents: DocumentTokenizer
 
 
 def _begin(parent: int, tokenizer: str, duplicates: Duplicates, words: Words) -> None:
-    """Make this process ready to cut, and have it end with its parent, which may be killed."""
-    global _cutter
+    """Make this process ready to tokenize, and have it end with its parent, which may be killed."""
+    global _tokenize_documents
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each process has one core
-    _cutter = DocumentTokenizer(Tokenizer(tokenizers.Tokenizer.from_str(tokenizer)), duplicates, words)
+    _tokenize_documents = DocumentTokenizer(Tokenizer(tokenizers.Tokenizer.from_str(tokenizer)), duplicates, words)
 
 
 def _end_with(parent: int) -> None:
@@ -75,8 +74,8 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _cut(group: Sequence[Document]) -> TokenizedDocuments:
-    return _cutter(group)
+def _tokenize(group: Sequence[Document]) -> TokenizedDocuments:
+    return _tokenize_documents(group)
 
 
 def groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -152,19 +151,19 @@ class ShardWriter:
         self._counts = dict.fromkeys((*self.types, "dropped"), 0)
         self._bits = np.empty(0, bool)
 
-    def add(self, cut: TokenizedDocuments, read: int) -> None:
-        """Add what `read` documents were cut into, but for those without text and those that were there before."""
-        fresh = np.array([not self._seen.before(known) for known in cut.keys] or True)
-        for known in cut.keys:
+    def add(self, tokenized: TokenizedDocuments, read: int) -> None:
+        """Add `read` documents, but for those without text and those that were there before."""
+        fresh = np.array([not self._seen.before(known) for known in tokenized.keys] or True)
+        for known in tokenized.keys:
             self._files["keys"].write(known.tobytes())
-        keep = fresh & (cut.documents > 0)
-        sentences = np.repeat(keep, cut.documents)
-        tokens = np.repeat(sentences, cut.sentences)
-        self._write("tokens", cut.tokens[tokens])
-        self._write_bits(cut.continues[tokens])
-        self._write("sentences", cut.sentences[sentences])
-        self._write("documents", cut.documents[keep])
-        self._counts["dropped"] += int((~fresh & (cut.documents > 0)).sum())
+        keep = fresh & (tokenized.documents > 0)
+        sentences = np.repeat(keep, tokenized.documents)
+        tokens = np.repeat(sentences, tokenized.sentences)
+        self._write("tokens", tokenized.tokens[tokens])
+        self._write_bits(tokenized.continues[tokens])
+        self._write("sentences", tokenized.sentences[sentences])
+        self._write("documents", tokenized.documents[keep])
+        self._counts["dropped"] += int((~fresh & (tokenized.documents > 0)).sum())
         self.tokens += int(tokens.sum())
         self.read += read
         if self._counts["tokens"] >= SHARD_TOKENS:
@@ -267,8 +266,10 @@ def build_corpus(
     with exclusive_directory(unfinished, anew=not resume), explain_disk_errors(out):
         writer = ShardWriter(unfinished, tokenizer.vocab_size, settings)
         try:
-            for group, cut in cuts(islice(documents, writer.read, None), tokenizer, duplicates, words, processes):
-                writer.add(cut, len(group))
+            for group, tokenized in tokenized_groups(
+                islice(documents, writer.read, None), tokenizer, duplicates, words, processes
+            ):
+                writer.add(tokenized, len(group))
                 progress(writer.tokens)
             if not writer.tokens:
                 raise InputError(f"{out}: there is no text in the input, so no corpus was built.")
@@ -280,26 +281,26 @@ def build_corpus(
     return Corpus.open(out, verify=False)
 
 
-def cuts(
+def tokenized_groups(
     documents: Iterable[Document], tokenizer: Tokenizer, duplicates: Duplicates, words: Words, processes: int
 ) -> Iterator[tuple[list[Document], TokenizedDocuments]]:
-    """Groups of documents and what they are cut into, in order, by this process or by several others."""
+    """Groups of documents as they are and tokenized, in order, by this process or by several others."""
     if processes == 1:
-        cutter = DocumentTokenizer(tokenizer, duplicates, words)
-        yield from ((group, cutter(group)) for group in groups(documents))
+        tokenize = DocumentTokenizer(tokenizer, duplicates, words)
+        yield from ((group, tokenize(group)) for group in groups(documents))
         return
     begin = (os.getpid(), tokenizer.to_json(), duplicates, words)
-    cutter_of(words)  # what is not installed is said here and not by a process that dies
+    segmenter(words)  # what is not installed is said here and not by a process that dies
     try:
-        # A fork starts at once; with threads about it could inherit a lock that nobody will ever release.
+        # A fork starts at once; with threads about it could inherit a lock that will never be released.
         alone = sys.platform == "linux" and threading.active_count() == 1
         context = multiprocessing.get_context("fork" if alone else "spawn")
         with ProcessPoolExecutor(processes, context, _begin, begin) as pool:
-            yield from in_order(_cut, groups(documents), pool, 2 * processes)
+            yield from in_order(_tokenize, groups(documents), pool, 2 * processes)
     except BrokenProcessPool:
         raise InputError(
-            "A process that cut documents was killed, for instance for want of memory; go on with --resume and fewer "
-            "--processes."
+            "A process that tokenized documents was killed, for instance for want of memory; go on with --resume and "
+            "fewer --processes."
         ) from None
 
 

@@ -1,7 +1,7 @@
 """A corpus: documents as token shards on disk, which pre-training reads without ever having them whole in memory.
 
     corpus/
-      corpus.json        what was counted, the digest of every shard, and the fingerprint of the tokenizer that cut it
+      corpus.json        what was counted, the digest of every shard, and the fingerprint of its tokenizer
       tokenizer.json     that tokenizer
       00000.tokens       every token of the shard, document after document
       00000.continues    one bit a token: whether it continues the word before it
@@ -63,14 +63,14 @@ class Corpus:
         description = read_description(directory)
         tokenizer = Tokenizer.load(directory)
         if tokenizer.fingerprint != description["tokenizer"]:
-            raise InputError(f"{path}: the corpus was cut with another tokenizer; build it again.")
+            raise InputError(f"{path}: the corpus was built with another tokenizer; build it again.")
         types = ARRAYS | {"tokens": token_type(tokenizer.vocab_size)}
         shards: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
         for index, shard in enumerate(description["shards"]):
             for name, kind in types.items():
                 file = directory / f"{index:05}.{name}"
                 if not file.is_file() or file.stat().st_size != shard["bytes"][name]:
-                    raise InputError(f"{file}: this part of the corpus is missing or cut short; build it again.")
+                    raise InputError(f"{file}: this part of the corpus is missing or truncated; build it again.")
                 shards[name].append(np.memmap(file, kind, mode="r"))
             if verify and digest([shards[name][-1] for name in ARRAYS]) != shard["sha256"]:
                 raise InputError(f"{path}: shard {index:05} is damaged (its digest does not match); build it again.")

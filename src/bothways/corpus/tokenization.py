@@ -11,21 +11,20 @@ import numpy as np
 from bothways.corpus.documents import split_sentences
 from bothways.corpus.duplicates import Duplicates, keys
 from bothways.corpus.shards import ranges, token_type
-from bothways.corpus.word_segmentation import Words
-from bothways.corpus.word_segmentation import cutter as cutter_of
+from bothways.corpus.word_segmentation import Words, segmenter
 from bothways.tokenizer import Tokenizer
 
 LONGEST_SENTENCE = 128
-"""Tokens; longer sentences are cut, or what does not fit into a sequence would never be read."""
+"""Tokens; longer sentences are split, or what does not fit into a sequence would never be read."""
 
 Document = Sequence[str]
 """The lines of a document."""
 
 
 class CachedTokenizer:
-    """Texts → tokens, each word cut only once.
+    """Texts → tokens, each word tokenized only once.
 
-    BERT's tokenizer never looks across a space, and text repeats its words: what is known is looked up and not cut anew
+    BERT's tokenizer never looks across a space, and text repeats its words: what is known is looked up
     (docs/decisions.md).
     """
 
@@ -76,7 +75,7 @@ def end_to_end(ids: list[list[int]], dtype: str) -> tuple[np.ndarray, np.ndarray
 
 @dataclass(frozen=True)
 class TokenizedDocuments:
-    """Some documents, cut."""
+    """Some documents as tokens."""
 
     tokens: np.ndarray
     """(tokens,)"""
@@ -91,13 +90,13 @@ class TokenizedDocuments:
 
 
 class DocumentTokenizer:
-    """Cuts documents into sentences and tokens; made once in each process."""
+    """Splits documents into sentences and tokenizes them; made once in each process."""
 
     def __init__(self, tokenizer: Tokenizer, duplicates: Duplicates, words: Words) -> None:
         self.tokenizer, self.duplicates = tokenizer, duplicates
         self.type = token_type(tokenizer.vocab_size)
         self.pieces = tokenizer.continues_word()
-        self.words = cutter_of(words)
+        self.words = segmenter(words)
         self.remembered = CachedTokenizer(tokenizer)
 
     def __call__(self, group: Sequence[Document]) -> TokenizedDocuments:
@@ -118,17 +117,17 @@ class DocumentTokenizer:
     def _counted(
         self, tokens: np.ndarray, continues: np.ndarray, lengths: np.ndarray, sentences: list[int]
     ) -> TokenizedDocuments:
-        """Long sentences cut, empty ones left out, and everything counted."""
+        """Long sentences split, empty ones left out, and everything counted."""
         document_of = np.repeat(np.arange(len(sentences)), sentences)
         parts = -(-lengths // LONGEST_SENTENCE)
         document_of = np.repeat(document_of, parts)
-        cut = np.full(parts.sum(), LONGEST_SENTENCE, np.int64)
+        pieces = np.full(parts.sum(), LONGEST_SENTENCE, np.int64)
         if len(parts):
             last = np.cumsum(parts)[parts > 0] - 1
-            cut[last] = (lengths - (parts - 1) * LONGEST_SENTENCE)[parts > 0]
+            pieces[last] = (lengths - (parts - 1) * LONGEST_SENTENCE)[parts > 0]
         documents = np.bincount(document_of, minlength=len(sentences))
         found: list[np.ndarray] = []
         if self.duplicates != "keep":
-            ends = np.cumsum(np.bincount(document_of, cut, minlength=len(sentences))).astype(np.int64)
+            ends = np.cumsum(np.bincount(document_of, pieces, minlength=len(sentences))).astype(np.int64)
             found = [keys(part, self.duplicates) for part in np.split(tokens, ends[:-1])]
-        return TokenizedDocuments(tokens, continues, cut, documents, found)
+        return TokenizedDocuments(tokens, continues, pieces, documents, found)

@@ -18,7 +18,7 @@ WordSegmenter = Callable[[str, tokenizers.Encoding], np.ndarray]
 """A sentence and its encoding → (tokens,) bool: whether a Chinese character continues the word before it."""
 
 
-def cutter(words: Words) -> WordSegmenter | None:
+def segmenter(words: Words) -> WordSegmenter | None:
     """The function for `words`; None if there is nothing to do. Raises InputError if jieba is not installed."""
     if words == "spaces":
         return None

@@ -173,7 +173,7 @@ def card(name: str, recipe: Recipe, vocab_size: int) -> str:
         f"# {name}\n\nA BERT encoder of the preset {recipe.preset} with a vocabulary of {vocab_size:,} entries, "
         f"pre-trained from scratch with masked words and next sentences by\n"
         f"`python -m bothways.encoders.recipe {name}`. "
-        f"The figures of each stage are in `metrics-*.json`, its curves in `curves-*.svg`.\n\n"
+        f"The metrics of each stage are in `metrics-*.json`, its curves in `curves-*.svg`.\n\n"
         f"## What it has read\n\n| text | licence |\n|---|---|\n{sources}\n"
         f"Near duplicates of documents were dropped; words were told apart by {recipe.words}.\n"
         f"{recipe.note}\n\n## Settings\n\n| setting |{columns}\n|---|{'---|' * len(stages)}\n{settings}"

@@ -85,10 +85,10 @@ def attention_in_rows(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
 
 
 class Rearranged(torch.autograd.Function):
-    """`given[chosen]`, whose gradient is looked up with the inverse of `chosen` and not summed: (n, …) → (m, …).
+    """`given[chosen]`: (n, …) → (m, …). Its gradient is read back through `inverse` in place of being summed.
 
-    From where `chosen` names an entry a second time, for want of a better, no gradient comes back; nor does any go to
-    entries of `given` from `known` on, which are filler.
+    That is right because every entry that counts is chosen exactly once. Empty slots repeat entry 0, and filler, the
+    entries of `given` from `known` on, counts for nothing: neither gets a gradient.
     """
 
     @staticmethod

@@ -72,7 +72,7 @@ def preset(name: str, vocab_size: int, **changes: object) -> EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """One output layer: its name, what it decides and reads, and how its logits are judged and read."""
+    """One output layer: its name, what it decides and reads, its loss, and how its logits are read."""
 
     name: str
     """Unique within the model; the key of its logits, targets and predictions."""

@@ -75,7 +75,7 @@ class NextSentence(SingleLabel):
 
 
 class Tags(SingleLabel):
-    """One class for each token; words cut into pieces are judged by their first piece."""
+    """One class for each token; a word in pieces is labelled by its first."""
 
 
 class MultiLabel(OutputLayer):

@@ -109,12 +109,12 @@ def new_encoder_with_word_vectors(
 def known_encoder(encoder: str | os.PathLike, corpus: Corpus, *, next_sentence: bool = True, seed: int = 0) -> Bert:
     """An encoder that has read other text before, to go on with `corpus`; output layers that it lacks start fresh.
 
-    Raises InputError if the corpus was cut with another tokenizer than the encoder's.
+    Raises InputError if the corpus was built with another tokenizer than the encoder's.
     """
     bert, tokenizer, report = load_model(locate(encoder))
     if tokenizer.fingerprint != corpus.tokenizer.fingerprint:
         raise InputError(
-            f"{corpus.directory} was cut with another tokenizer than that of {encoder}; build the corpus with "
+            f"{corpus.directory} was built with another tokenizer than that of {encoder}; build the corpus with "
             f"--tokenizer {report.source}."
         )
     known = {output.config: output for output in bert.outputs}

@@ -37,7 +37,7 @@ class Masking:
         `token_ids` (tokens,) int64; `continues` (tokens,) bool: whether a token continues the word before it; `chance`
         (3, tokens) in [0, 1): whether a word that begins here is chosen, a chosen token's fate, what replaces it.
         """
-        # A word that was cut at its front goes on after a special token, and begins there.
+        # A word whose front was truncated goes on after a special token, and begins there.
         begins = ~continues if self.whole_words else np.ones(len(token_ids), bool)
         begins[1:] |= self.special[token_ids[:-1]]
         begins[:1] = True

@@ -67,8 +67,8 @@ def fit(
         if due or update in turns:
             copy_unread_positions(bert, max(positions_read, batches.phase(update - 1).length))
         if due and held_out is not None:
-            for name, judged in held_out.evaluate(bert, dtype, device).items():
-                log.held_out.setdefault(name, []).append((update, *judged))
+            for name, measured in held_out.evaluate(bert, dtype, device).items():
+                log.held_out.setdefault(name, []).append((update, *measured))
         if watch is not None:
             watch.begin(update - 1)
             if update % LOG_EVERY == 0:

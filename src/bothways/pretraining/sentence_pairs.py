@@ -1,8 +1,8 @@
 """Next-sentence pairs (arXiv 1810.04805, section 3.1, task 2 and appendix A.2).
 
-A document is cut into stretches of whole sentences, each as long as a sequence. A stretch gives one pair: its start is
-the first text; the second is, half of the time, the rest of the stretch and otherwise a piece of another document, as
-long as that rest, so that length does not give the answer away.
+A document is split into stretches of whole sentences, each as long as a sequence. A stretch gives one pair: its start
+is the first text; the second is, half of the time, the rest of the stretch and otherwise a piece of another document,
+as long as that rest, so that length does not give the answer away.
 Everything is a pure function of (seed, epoch, position), so nothing is stored, every epoch differs and a run can be
 taken up anywhere. Many pairs are made at once, in numpy: one by one they would cost a fifth of the training itself.
 """
@@ -127,7 +127,7 @@ class SentencePairs:
         return np.where(short < self.short_share, 2 + (length * (self.room - 1)).astype(np.int64), self.room)
 
     def _middle(self, starts: np.ndarray, ends: np.ndarray, chance: np.ndarray) -> np.ndarray:
-        """The token at which each stretch is cut in two: between two sentences; a lone sentence is cut within."""
+        """The token at which each stretch is split in two: between two sentences; a lone sentence is split within."""
         lone = ends - starts == 1
         sentence = starts + 1 + (chance * (ends - starts - 1)).astype(np.int64)
         first, last = self._token_of[starts], self._token_of[ends]
@@ -192,5 +192,5 @@ def fit(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, n
 
 
 def within_excess(excess: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    """How many of the tokens to be cut go at the front: none, all or anything between."""
+    """How many of the tokens that do not fit go at the front: none, all or anything between."""
     return (chance * (excess + 1)).astype(np.int64)

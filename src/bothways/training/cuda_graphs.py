@@ -1,8 +1,8 @@
-"""On CUDA: what a device does for a batch, recorded once for each shape and replayed by a single call.
+"""CUDA graphs: the kernels of an update are launched one by one once, recorded, and from then on replayed in one call.
 
-The update of a small encoder is a thousand kernels of a few microseconds, which a CPU launches more slowly than the
-device runs them (figures in docs/decisions.md). A CUDA graph keeps the launches. It wants the same shapes and addresses
-every time, so batches are rounded up (`rounding.py`) and copied to where the recorded one lay.
+An update of a small encoder is a thousand kernels of a few microseconds each. A CPU launches them more slowly than the
+device runs them (figures in docs/decisions.md); replaying a recording needs no launches. A recording is of fixed shapes
+and addresses, so batches are rounded up to few shapes (`PackedBatch.rounded_up`) and copied to the recorded addresses.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ MOST = 64
 """Recordings that are kept; work of rarer shapes is done without."""
 
 Work = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""Tensors in, tensors out, all on the device; whatever else it changes lies where it was."""
+"""Tensors in, tensors out, all on the device; what else it changes, it changes in place."""
 
 
 class CudaGraphs:
-    """Does work on a CUDA device: the first of a kind as it is, the second is recorded, from then on it is replayed."""
+    """Runs work on a CUDA device: the first time as it is, the second time recorded, then replayed."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.stream = torch.cuda.Stream(device)
-        """Everything has to happen on one stream, or the recording would have to wait for others."""
+        """Everything runs on this one stream, or the recording would have to wait for others."""
         self._pool = torch.cuda.graph_pool_handle()
         self._seen: set[Hashable] = set()
         self._recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, Sequence[Tensor], Sequence[Tensor]]] = {}
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """All that belongs to the work, recorded or not, is done inside."""
+        """Everything that belongs to the work, recorded or not, runs inside."""
         outside = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(outside)
         with torch.cuda.stream(self.stream):

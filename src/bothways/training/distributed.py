@@ -95,7 +95,7 @@ class Ranks:
             for parameter, goal in zip(sharded.parameters(), into.parameters(), strict=True):
                 goal.copy_(full_tensor(parameter.detach()))
 
-    def require_same(self, value: str, what: str, mend: str = "give every rank the same") -> None:
+    def require_same(self, value: str, what: str, advice: str = "give every rank the same") -> None:
         """Raise InputError unless `value` is the same on every rank."""
         if self.world_size == 1:
             return
@@ -103,7 +103,7 @@ class Ranks:
         torch.distributed.all_gather_object(values, value)
         for rank, other in enumerate(values):
             if other != values[0]:
-                raise InputError(f"Rank {rank} has another {what} than rank 0; {mend}.")
+                raise InputError(f"Rank {rank} has another {what} than rank 0; {advice}.")
 
     def barrier(self) -> None:
         """Until every rank has come here."""

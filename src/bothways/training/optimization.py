@@ -21,8 +21,8 @@ def optimizers_for(
     muon_every: int = 1,
     recorded: bool = False,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW (arXiv 1711.05101), in which matrices decay and vectors (biases, norms) do not; under the name of muon Muon
-    for the matrices of the encoder's layers, what turns hidden states into hidden states, and AdamW for the rest.
+    """`adamw`: AdamW for everything (arXiv 1711.05101). `muon`: Muon for the weight matrices of the encoder's layers,
+    AdamW for the rest. Matrices decay; vectors (biases, norms) do not.
 
     Muon's updates are scaled to the size of AdamW's (arXiv 2502.16982, section 2.2), so one learning rate suits both.
     `muon_every`: see `Muon`. `recorded`: their steps will be part of a CUDA graph.
@@ -44,11 +44,12 @@ def optimizers_for(
 
 
 class Muon(torch.optim.Muon):
-    """PyTorch's Muon, in which matrices can take turns, be orthogonalised together, and follow a rate on the device.
+    """PyTorch's Muon, with three things added.
 
-    Orthogonalising costs the same however few tokens an update has. With `every` above 1 each matrix is moved at every
-    so many updates only, so much farther; its momentum takes in every gradient. `together`: matrices of one shape at
-    once, a quarter of the launches on CUDA; a CPU is as fast one by one. The group's `update` says which one it is.
+    Turns: orthogonalising costs the same however few tokens an update has, so with `every` above 1 each matrix is moved
+    at every so many updates only, so much farther; its momentum takes in every gradient. The group's `update` is the
+    number of the update. Batches: with `together` matrices of one shape are orthogonalised at once, a quarter of the
+    launches on CUDA; a CPU is as fast one by one. The learning rate may be a tensor on the device.
     """
 
     def __init__(

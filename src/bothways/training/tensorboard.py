@@ -72,8 +72,8 @@ class TensorBoardLog:
                 if update <= self._told:
                     break
                 self._writer.add_scalar(f"training/{name} loss", loss, update)
-        for name, judged in log.held_out.items():
-            for update, loss, accuracy in reversed(judged):
+        for name, evaluated in log.held_out.items():
+            for update, loss, accuracy in reversed(evaluated):
                 if update <= self._told:
                     break
                 self._writer.add_scalar(f"held out/{name} loss", loss, update)
@@ -108,9 +108,11 @@ def curves(log: TrainingLog) -> str:
     axes = figure.subplots(max(1, len(log.losses)), 2, squeeze=False)
     for (left, right), (name, losses) in zip(axes, log.losses.items(), strict=False):
         left.plot([u * tokens for u, _ in losses], [loss for _, loss in losses], lw=1, label="training")
-        judged = log.held_out.get(name, [])
-        left.plot([u * tokens for u, _, _ in judged], [loss for _, loss, _ in judged], "o-", ms=3, label="held out")
-        right.plot([u * tokens for u, _, _ in judged], [a for _, _, a in judged], "o-", ms=3, color="C1")
+        evaluated = log.held_out.get(name, [])
+        left.plot(
+            [u * tokens for u, _, _ in evaluated], [loss for _, loss, _ in evaluated], "o-", ms=3, label="held out"
+        )
+        right.plot([u * tokens for u, _, _ in evaluated], [a for _, _, a in evaluated], "o-", ms=3, color="C1")
         left.set(title=f"{name}: loss", xlabel="million tokens")
         right.set(title=f"{name}: accuracy on held-out text", xlabel="million tokens")
         left.legend()
