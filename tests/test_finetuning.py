@@ -250,8 +250,8 @@ def test_settings_that_make_no_sense(recipe: type, setting: str, value: float) -
 @pytest.mark.parametrize(
     ("width", "rate", "pooling", "optimizer", "every"),
     [
-        (64, 5e-4, "mean", "muon", 4),
-        (256, 5e-4, "mean", "muon", 4),
+        (64, 5e-4, "mean", "muon", 8),
+        (256, 5e-4, "mean", "muon", 8),
         (384, 1.6e-4, "mean", "muon", 8),
         (768, 2e-5, "first", "adamw", 8),
     ],

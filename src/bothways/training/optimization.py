@@ -10,6 +10,7 @@ from torch import Tensor
 from bothways.hardware import resolve
 from bothways.model.bert import Bert
 from bothways.training.config import OptimizerName
+from bothways.training.distributed import is_distributed
 
 
 def optimizers_for(
@@ -102,8 +103,13 @@ def orthogonalize(
     """About the nearest orthogonalize matrix, by Newton and Schulz (github.com/KellerJordan/Muon).
 
     (rows, columns), or (n, rows, columns) for n of them → the same in `dtype`. bf16 has digits enough for it, but is
-    for machines that are fast at it.
+    for machines that are fast at it; a CPU that is not has a shorter way.
     """
+    if dtype == torch.float32 and matrices.device.type == "cpu" and matrices.ndim == 2 and not is_distributed(matrices):
+        try:
+            return orthogonalize_by_eigenvectors(matrices, coefficients, steps, eps)
+        except torch.linalg.LinAlgError:  # a gradient is no number, which the loop reports
+            pass
     a, b, c = coefficients
     add = torch.addmm if matrices.ndim == 2 else torch.baddbmm
     tall = matrices.shape[-2] > matrices.shape[-1]
@@ -114,6 +120,27 @@ def orthogonalize(
         gram = found @ found.mT
         found = add(found, add(gram, gram, gram, beta=b, alpha=c), found, beta=a)
     return found.mT if tall else found
+
+
+def orthogonalize_by_eigenvectors(
+    matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> Tensor:
+    """What `orthogonalize` finds, to about four digits, for a third of the arithmetic: (rows, columns) → the same.
+
+    The iteration changes nothing but singular values, so it can run on these numbers alone. They are the roots of the
+    eigenvalues of the smaller Gram matrix, whose eigenvectors cost less than fifteen products (docs/decisions.md).
+    """
+    a, b, c = coefficients
+    tall = matrix.shape[0] > matrix.shape[1]
+    squares, vectors = torch.linalg.eigh(matrix.mT @ matrix if tall else matrix @ matrix.mT)
+    squares = squares.clamp(min=0)
+    norm = squares.sum().sqrt().clamp(min=eps)
+    squares, factors = squares / norm**2, torch.ones_like(squares) / norm
+    for _ in range(steps):
+        factor = a + b * squares + c * squares**2
+        squares, factors = squares * factor**2, factors * factor
+    inverse_root = (vectors * factors) @ vectors.mT
+    return matrix @ inverse_root if tall else inverse_root @ matrix
 
 
 def schedule(step: int, *, total: int, warmup: float) -> float:
