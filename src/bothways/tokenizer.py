@@ -21,15 +21,21 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
-from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 
 from bothways.errors import InputError
-
-PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-LONGEST_WORD = 100
-"""Characters; a longer word is an unknown one."""
-SPECIAL_TOKENS = (PAD, UNK, CLS, SEP, MASK)
+from bothways.vocabulary import (
+    CLS,
+    LONGEST_WORD,
+    MASK,
+    SEP,
+    SPECIAL_TOKENS,
+    UNK,
+    add_special_tokens,
+    assemble,
+    read_tokenizer,
+    settings_of,
+)
 
 Text = str | Sequence[str]
 """A text, or the words of one, cut by whoever labelled them."""
@@ -117,13 +123,16 @@ class Tokenizer:
             if token not in vocabulary:
                 raise InputError(f"The vocabulary lacks {token}; this is not a BERT WordPiece vocabulary.")
         model = WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD)
-        return cls(assemble(model, lowercase=lowercase))
+        backend = assemble(model, lowercase=lowercase)
+        add_special_tokens(backend)
+        return cls(backend)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Tokenizer:
         """Load a directory with `tokenizer.json` or `vocab.txt`, or one of these files.
 
-        With `vocab.txt`, `do_lower_case` is read from a `tokenizer_config.json` beside it (uncased if there is none).
+        The files beside it are read as well (see `vocabulary`). Raises InputError, naming the file, if one is missing,
+        cannot be read, or asks for what is not supported.
         """
         path = Path(path)
         if path.is_dir():
@@ -133,39 +142,13 @@ class Tokenizer:
             path = found[0]
         elif not path.is_file():
             raise InputError(f"{path}: there is no such tokenizer; name a directory with a tokenizer.json.")
-        try:
-            if path.suffix == ".txt":
-                return cls._load_vocabulary(path)
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        except InputError:
-            raise
-        except Exception as error:  # the library raises plain Exception for whatever it cannot read
-            raise InputError(f"{path}: this cannot be read as a tokenizer ({error}).") from None
-        if not isinstance(backend.model, WordPiece):
-            raise InputError(f"{path}: this is a {type(backend.model).__name__} tokenizer; BERT needs WordPiece.")
-        return cls(backend)
-
-    @classmethod
-    def _load_vocabulary(cls, path: Path) -> Tokenizer:
-        tokens = path.read_text("utf-8").split("\n")
-        if tokens[-1] == "":
-            tokens.pop()
-        settings = path.with_name("tokenizer_config.json")
-        lowercase = True
-        if settings.is_file():
-            lowercase = json.loads(settings.read_text("utf-8")).get("do_lower_case", True)
-        vocabulary = {token.rstrip("\r"): index for index, token in enumerate(tokens)}
-        return cls.from_vocabulary(vocabulary, lowercase=lowercase)
+        return cls(read_tokenizer(path))
 
     def save(self, directory: str | os.PathLike, max_length: int = 512) -> None:
         """Write `tokenizer.json`, and `tokenizer_config.json` for `transformers`, into an existing directory."""
         directory = Path(directory)
         (directory / "tokenizer.json").write_text(self._backend.to_str(pretty=True), "utf-8")
-        settings = {
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": self.lowercase,
-            "model_max_length": max_length,
-        }
+        settings = {**settings_of(self._backend), "model_max_length": max_length}
         (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
     def to_json(self) -> str:
@@ -291,23 +274,6 @@ class Tokenizer:
 def well_formed(text: str) -> str:
     """A text in which halves of surrogate pairs, which no encoding can write, are replaced by �."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def assemble(model: WordPiece, *, lowercase: bool) -> tokenizers.Tokenizer:
-    """BERT's pipeline around a WordPiece vocabulary, with the special tokens where `transformers` looks for them."""
-    backend = tokenizers.Tokenizer(model)
-    backend.normalizer = BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = BertPreTokenizer()
-    backend.decoder = tokenizers.decoders.WordPiece()
-    ids = {token: backend.token_to_id(token) for token in SPECIAL_TOKENS}
-    if None not in ids.values():
-        backend.add_special_tokens(list(SPECIAL_TOKENS))
-        backend.post_processor = TemplateProcessing(
-            single=f"{CLS} $A {SEP}",
-            pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
-            special_tokens=[(token, ids[token]) for token in (CLS, SEP)],
-        )
-    return backend
 
 
 def fit(lengths: Sequence[int], room: int | None) -> list[int]:

@@ -15,7 +15,19 @@ AUTO = "auto"
 SHIPPED = Path(__file__).parents[1] / "encoders"
 """The folder of the encoders that come with the package."""
 
-WANTED = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md"]
+WANTED = [
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "outputs.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "README.md",
+]
 """The files of a hub model that are of use; never a pickle."""
 
 

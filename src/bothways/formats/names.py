@@ -38,6 +38,8 @@ OUTPUT_NAMES = {
 OLD_KINDS = {"masked_word": "masked_lm"}
 """Kinds of output layer as model directories of before call them → as they are called now."""
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
 DERIVED = ("embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
 """Tensors in published files that repeat others or can be counted out."""
 
@@ -54,6 +56,30 @@ ENCODER_KEYS = {
     "dropout": "hidden_dropout_prob",
     "initializer_range": "initializer_range",
 }
+ENCODER_VALUES: dict[str, tuple[type, float, float]] = {
+    "vocab_size": (int, 1, 10_000_000),
+    "hidden_size": (int, 1, 1_000_000),
+    "num_hidden_layers": (int, 1, 1000),
+    "num_attention_heads": (int, 1, 1_000_000),
+    "intermediate_size": (int, 1, 1_000_000),
+    "max_position_embeddings": (int, 3, 10_000_000),
+    "type_vocab_size": (int, 1, 1000),
+    "layer_norm_eps": (float, 0, 1),
+    "hidden_dropout_prob": (float, 0, 1),
+    "initializer_range": (float, 0, 1000),
+}
+"""Key of config.json → type, least and most; a float may be written as a whole number."""
+REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+"""Keys of config.json that must be there."""
+ONLY: dict[str, object] = {
+    "is_decoder": False,  # a causal mask
+    "add_cross_attention": False,  # a second input
+    "is_encoder_decoder": False,
+    "position_embedding_type": "absolute",
+    "quantization_config": None,  # whole numbers, whose scales would be left aside
+    "pruned_heads": {},
+}
+"""Keys of config.json that change the logits and that are read with this value only."""
 ACTIVATION_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 PROBLEM_TYPES = {
     "single": "single_label_classification",

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bothways.errors import InputError
+from bothways.files.json_object import read_json_object
 from bothways.formats.names import (
     ACTIVATION_NAMES,
     DERIVED,
     ENCODER_KEYS,
+    ENCODER_VALUES,
     OLD_KINDS,
     OLD_NAMES,
+    ONLY,
     PROBLEM_TYPES,
+    REQUIRED,
+    WRAPPERS,
     encoder_names,
     output_names,
 )
 from bothways.model.bert import Bert
 from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderConfig, OutputConfig
 from bothways.model.outputs import OutputLayer
+from bothways.randomness import keeping_torch_state
 from bothways.tokenizer import Tokenizer
-
-# ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+from bothways.vocabulary import read_settings
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,9 @@ def listed(names: tuple[str, ...]) -> str:
 def load_model(path: str | os.PathLike) -> tuple[Bert, Tokenizer, LoadReport]:
     """Read a model directory, ours or any published BERT's, with the output layers it describes.
 
-    Weights come back in fp32. Raises InputError if a file is missing, damaged or a pickle, if a shape is wrong or if
-    the vocabulary does not fit.
+    Weights come back in fp32. Raises InputError, naming the file, if one is missing, damaged or a pickle, if a setting
+    makes no sense or is not supported, if a weight is not finite or of a wrong shape, or if the vocabulary does not
+    fit.
     """
     directory = Path(path)
     if not directory.is_dir():
@@ -80,53 +87,98 @@ def load_model(path: str | os.PathLike) -> tuple[Bert, Tokenizer, LoadReport]:
             f"{directory}: the tokenizer knows {tokenizer.vocab_size} entries but the model only "
             f"{config.encoder.vocab_size}; take the tokenizer that the model was trained with."
         )
-    tensors = dict(read_weights(directory))
+    weights = read_weights(directory, ours="bothways" in content)
     if "bothways" not in content:
-        config = BertConfig(encoder=config.encoder, outputs=discover_outputs(content, tensors))
-    bert = Bert(config).eval()
-    return bert, tokenizer, fill(bert, tensors, directory)
+        longest = read_settings(directory).get("model_max_length") or config.encoder.max_positions
+        config = BertConfig(
+            encoder=config.encoder,
+            outputs=discover_outputs(content, weights.tensors, directory / "config.json"),
+            max_length=int(min(longest, config.encoder.max_positions)),
+        )
+    with torch.device("meta"):  # before memory is taken for whatever config.json asks for
+        check_shapes(Bert(config), weights, directory)
+    with keeping_torch_state():
+        bert = Bert(config).eval()
+    return bert, tokenizer, fill(bert, weights, directory)
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The content of config.json."""
+    """The content of config.json; InputError for a model whose logits would be others than those published."""
     path = directory / "config.json"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json_object(path)
     except FileNotFoundError:
         raise InputError(f"{directory}: config.json is missing; this is not a model directory.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: this is not JSON ({error}); restore the file.") from None
-    if not isinstance(content, dict) or content.get("model_type") != "bert":
-        kind = content.get("model_type") if isinstance(content, dict) else None
-        raise InputError(f"{path}: model_type is {kind!r}; only 'bert' can be read.")
-    if content.get("position_embedding_type", "absolute") != "absolute":
-        raise InputError(f"{path}: only absolute position embeddings can be read.")
+    if content.get("model_type") != "bert":
+        raise InputError(f"{path}: model_type is {content.get('model_type')!r}; only 'bert' can be read.")
+    for key, value in ONLY.items():
+        if content.get(key, value) not in (value, None):
+            raise InputError(f"{path}: {key} is {content[key]!r}; only models with {value!r} can be read.")
     return content
 
 
 def from_published_config(content: Mapping[str, Any], directory: Path) -> BertConfig:
     """config.json → settings; without a `bothways` section the outputs stay open."""
     where = f"{directory / 'config.json'}"
+    check_encoder(content, where)
     given = {ours: content[theirs] for ours, theirs in ENCODER_KEYS.items() if theirs in content}
-    activation = given.get("activation", "gelu")
-    if activation not in ACTIVATION_NAMES:
-        raise InputError(f"{where}: the activation {activation!r} is not one of {', '.join(ACTIVATION_NAMES)}.")
-    given["activation"] = ACTIVATION_NAMES[activation]
+    given["activation"] = ACTIVATION_NAMES[given.get("activation", "gelu")]
     encoder = from_mapping(EncoderConfig, given, where)
-    ours = content.get("bothways")
-    if ours is None:
+    if "bothways" not in content:
         return BertConfig(encoder=encoder)
+    ours = content["bothways"]
+    if not isinstance(ours, dict):
+        raise InputError(f"{where}: bothways is {ours!r}; it must be an object.")
     if ours.get("format") != 1:
         raise InputError(f"{where}: written by a newer bothways (format {ours.get('format')}); update the package.")
+    outputs = ours.get("outputs", [])
+    if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
+        raise InputError(f"{where}: outputs is {outputs!r}; it must be a list of objects.")
     return from_mapping(
         BertConfig,
         {
             "encoder": encoder,
-            "outputs": tuple(from_mapping(OutputConfig, renamed(output), where) for output in ours.get("outputs", ())),
+            "outputs": tuple(from_mapping(OutputConfig, renamed(output), where) for output in outputs),
             **{key: value for key, value in ours.items() if key not in ("format", "outputs")},
         },
         where,
     )
+
+
+def check_encoder(content: Mapping[str, Any], where: str) -> None:
+    """Raise InputError, naming the key, unless the encoder's settings in config.json make sense."""
+    for key in REQUIRED:
+        if key not in content:
+            raise InputError(f"{where}: {key} is missing; restore it.")
+    for key, (kind, least, most) in ENCODER_VALUES.items():
+        value = content.get(key, least)
+        if not fits(value, kind) or not least <= value <= most:
+            name = "a whole number" if kind is int else "a number"
+            raise InputError(f"{where}: {key} is {value!r}; it must be {name} from {least} to {most}.")
+    activation = content.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in ACTIVATION_NAMES:
+        raise InputError(f"{where}: hidden_act is {activation!r}; it must be one of {', '.join(ACTIVATION_NAMES)}.")
+    hidden, heads = content["hidden_size"], content["num_attention_heads"]
+    if hidden % heads:
+        raise InputError(f"{where}: num_attention_heads is {heads}, which does not divide hidden_size {hidden}.")
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a value from JSON has a type, as the fields of configurations spell it; types that JSON lacks are left
+    to whoever made the value."""
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if get_origin(hint) is UnionType:
+        return any(value is None if part is NoneType else fits(value, part) for part in get_args(hint))
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, (list, tuple)) and all(fits(part, get_args(hint)[0]) for part in value)
+    return True
 
 
 def renamed(output: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,68 +187,181 @@ def renamed(output: Mapping[str, Any]) -> dict[str, Any]:
     return {**output, "kind": OLD_KINDS.get(kind, kind)}
 
 
+def spelled(hint: Any) -> str:
+    """A type that `fits` knows, in words."""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    if get_origin(hint) is UnionType:
+        return " or ".join("null" if part is NoneType else spelled(part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list, each of it {spelled(get_args(hint)[0])}"
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
+
+
 Config = TypeVar("Config")
 
 
 def from_mapping(cls: type[Config], given: Mapping[str, Any], where: str) -> Config:
-    """A configuration dataclass from JSON; InputError for a key it does not have or one it lacks."""
+    """A configuration dataclass from JSON; InputError for a key it does not have or lacks, or a value it cannot
+    take."""
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
         raise InputError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}.")
+    hints = get_type_hints(cls)
+    for key, value in given.items():
+        if not fits(value, hints[key]):
+            raise InputError(f"{where}: {key} is {value!r}; it must be {spelled(hints[key])}.")
     try:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
-    except TypeError as error:
-        raise InputError(f"{where}: {error}.") from None
+    except (TypeError, InputError) as error:
+        raise InputError(f"{where}: {str(error).rstrip('.')}.") from None
 
 
-def read_weights(directory: Path) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a directory, in fp32, under today's published names without the leading `bert.`."""
-    files = sorted(directory.glob("model*.safetensors")) + sorted(directory.glob("outputs.safetensors"))
-    if not any(file.name.startswith("model") for file in files):
-        pickles = sorted([*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.ckpt*")])
-        if pickles:
-            raise InputError(
-                f"{pickles[0]}: weights in a pickle can run any code when opened, so they are not read; "
-                f"have the directory converted to model.safetensors."
-            )
-        raise InputError(f"{directory}: model.safetensors is missing; restore it.")
-    for file in files:
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a directory under today's published names, without the leading `bert.`."""
+
+    tensors: dict[str, Tensor]
+    """Name → tensor; floating-point ones in fp32."""
+    files: dict[str, Path]
+    """Name → the file that holds it."""
+
+    def used(self, name: str) -> Tensor:
+        """A tensor that the model has a place for; InputError if it is not made of finite numbers."""
+        tensor, place = self.tensors[name], f"{self.files[name]}: {name}"
+        if not tensor.is_floating_point():
+            raise InputError(f"{place} is of type {tensor.dtype}; only floating-point weights can be read.")
+        if not tensor.sum().isfinite() and not tensor.isfinite().all():  # a sum is faster, but can overflow
+            raise InputError(f"{place} has values that are NaN or infinite; take the weights of before they broke.")
+        return tensor
+
+
+def read_weights(directory: Path, *, ours: bool) -> Weights:
+    """All tensors of the files that `transformers` reads; of a directory of `ours`, those of outputs.safetensors too.
+
+    Raises InputError if a file is missing, damaged or a pickle, or if a tensor is there twice.
+    """
+    weights = Weights({}, {})
+    for file in [*weight_files(directory), *([directory / "outputs.safetensors"] if ours else [])]:
+        if not file.is_file() and file.name == "outputs.safetensors":
+            continue
         try:
             with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (this object is no mapping)
-                    tensor = tensors.get_tensor(name)
-                    for old, new in OLD_NAMES.items() if file.name != "outputs.safetensors" else ():
-                        name = name.replace(old, new)
-                    yield name.removeprefix("bert."), tensor.float() if tensor.is_floating_point() else tensor
+                for published in tensors.keys():  # noqa: SIM118 (this object is no mapping)
+                    name = published if file.name == "outputs.safetensors" else todays_name(published)
+                    if name in weights.tensors:
+                        raise InputError(f"{file}: {published} is there twice, in two files or under two names.")
+                    tensor = tensors.get_tensor(published)
+                    weights.tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+                    weights.files[name] = file
         except (SafetensorError, OSError) as error:
             raise InputError(f"{file}: the weights cannot be read ({error}); fetch the file again.") from None
+    return weights
 
 
-def discover_outputs(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[OutputConfig, ...]:
-    """The output layers of a published directory, told by its tensors and its config.json."""
+def weight_files(directory: Path) -> list[Path]:
+    """model.safetensors or, if there is none, the files that model.safetensors.index.json names."""
+    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        places = read_json_object(index).get("weight_map")
+        if (
+            not isinstance(places, dict)
+            or not places
+            or not all(isinstance(name, str) and Path(name).name == name for name in places.values())
+        ):
+            raise InputError(f"{index}: weight_map must say for each weight which file beside it holds it.")
+        files = [directory / name for name in sorted(set(places.values()))]
+        if missing := [file for file in files if not file.is_file()]:
+            raise InputError(f"{missing[0]} is missing, though {index.name} names it; restore it.")
+        return files
+    pickles = sorted([*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.ckpt*")])
+    if pickles:
+        raise InputError(
+            f"{pickles[0]}: weights in a pickle can run any code when opened, so they are not read; "
+            f"have the directory converted to model.safetensors."
+        )
+    raise InputError(f"{directory}: model.safetensors is missing; restore it.")
+
+
+def todays_name(name: str) -> str:
+    """A tensor's name in a published file → the name that it has today, without the leading `bert.`."""
+    while wrapper := next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper)), ""):
+        name = name.removeprefix(wrapper)
+    for old, new in OLD_NAMES.items():
+        name = name.replace(old, new)
+    return name.removeprefix("bert.")
+
+
+def discover_outputs(content: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> tuple[OutputConfig, ...]:
+    """The output layers of a published directory, told by its tensors and its config.json at `path`."""
     outputs = []
-    if "cls.predictions.bias" in tensors:
-        outputs.append(MASKED_LM)
+    if "cls.predictions.bias" in tensors and content.get("tie_word_embeddings", True) is not False:
+        outputs.append(MASKED_LM)  # whose weights from features to words are the token embeddings
     if "cls.seq_relationship.weight" in tensors:
         outputs.append(NEXT_SENTENCE)
-    if "classifier.weight" in tensors and not outputs:
+    names = content.get("architectures") or [""]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: architectures is {names!r}; it must be a list of names.")
+    choice = names[0].endswith("ForMultipleChoice")  # its classifier judges one of several texts against the others
+    if "classifier.weight" in tensors and not outputs and not choice:
         width = len(tensors["classifier.weight"])
-        names = content.get("id2label") or {}
-        labels = tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(width))
-        if (content.get("architectures") or [""])[0].endswith("ForTokenClassification"):
+        if names[0].endswith("ForTokenClassification"):
+            labels = published_labels(content, width, path)
             outputs.append(OutputConfig(name="tags", kind="tags", labels=labels, reads="tokens"))
         else:
             kinds = {problem: kind for kind, problem in PROBLEM_TYPES.items()}
-            kind = kinds.get(content.get("problem_type") or "", "single" if width > 1 else "regression")
-            outputs.append(
-                OutputConfig(name="label", kind=kind, labels=() if kind == "regression" else labels)  # type: ignore[arg-type]
-            )
+            problem = content.get("problem_type")
+            kind = "single" if width > 1 else "regression"
+            if problem is not None:
+                if (
+                    not isinstance(problem, str)
+                    or problem not in kinds
+                    or (problem == PROBLEM_TYPES["single"] and width == 1)
+                ):
+                    raise InputError(
+                        f"{path}: problem_type is {problem!r} for {width} logits; it must be null or one of "
+                        f"{', '.join(kinds)}."
+                    )
+                kind = kinds[problem]
+            labels = () if kind == "regression" else published_labels(content, width, path)
+            outputs.append(OutputConfig(name="label", kind=kind, labels=labels))  # type: ignore[arg-type]
     return tuple(outputs)
 
 
+def published_labels(content: Mapping[str, Any], width: int, path: Path) -> tuple[str, ...]:
+    """The names of `width` classes in the order of their logits, from `id2label` in config.json at `path`."""
+    names = content.get("id2label")
+    if names is None:
+        return tuple(f"LABEL_{index}" for index in range(width))
+    numbers = [key.isdecimal() and int(key) for key in names] if isinstance(names, dict) else []
+    if sorted(numbers) != list(range(width)) or not all(isinstance(name, (str, int, float)) for name in names.values()):
+        raise InputError(f"{path}: id2label must give each of the {width} classes, from 0 to {width - 1}, a name.")
+    labels = tuple(str(name) for _, name in sorted(zip(numbers, names.values(), strict=True)))
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise InputError(f"{path}: id2label calls two classes {twice[0]!r}; give each a name of its own.")
+    return labels
+
+
+def check_shapes(bert: Bert, weights: Weights, directory: Path) -> None:
+    """Raise InputError where a tensor has another shape than config.json asks for."""
+    names = encoder_names(bert.config.encoder.layers) | output_names(bert.config.outputs)
+    for ours, parameter in bert.named_parameters():
+        tensors = [weights.tensors[name] for name in names[ours] if name in weights.tensors]
+        shape = (len(parameter) // len(names[ours]), *parameter.shape[1:])
+        for tensor in tensors:
+            if tensor.shape != shape:
+                raise InputError(
+                    f"{directory}: {names[ours][0]} has the shape {tuple(tensor.shape)}, but config.json asks for "
+                    f"{shape}; weights and config.json do not belong together."
+                )
+
+
 @torch.no_grad()
-def fill(bert: Bert, tensors: Mapping[str, Tensor], directory: Path) -> LoadReport:
-    """Copy `tensors` (published names) into the model; InputError where a shape is wrong."""
+def fill(bert: Bert, weights: Weights, directory: Path) -> LoadReport:
+    """Copy weights into the model; InputError where one is not finite or the encoder lacks one."""
+    tensors = weights.tensors
     names = encoder_names(bert.config.encoder.layers) | output_names(bert.config.outputs)
     found: dict[str, None] = {}
     untrained: dict[str, None] = {}
@@ -208,13 +373,7 @@ def fill(bert: Bert, tensors: Mapping[str, Tensor], directory: Path) -> LoadRepo
             continue
         found[part] = None
         used.update(names[ours])
-        tensor = torch.cat([tensors[name] for name in names[ours]])
-        if tensor.shape != parameter.shape:
-            raise InputError(
-                f"{directory}: {names[ours][0]} has the shape {tuple(tensor.shape)}, but config.json asks for "
-                f"{tuple(parameter.shape)}; weights and config.json do not belong together."
-            )
-        parameter.copy_(tensor)
+        parameter.copy_(torch.cat([weights.used(name) for name in names[ours]]))
     if "encoder" in untrained or "embeddings" in untrained:
         lacking = next(n for ours in names if part_of(ours, bert) in untrained for n in names[ours] if n not in tensors)
         raise InputError(f"{directory}: the weights lack {lacking}; this is not a whole BERT encoder.")

@@ -40,7 +40,7 @@ class EncoderConfig:
     """Standard deviation of fresh weights."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.heads:
+        if self.heads < 1 or self.hidden_size % self.heads:
             raise InputError(f"hidden_size {self.hidden_size} cannot be shared out over {self.heads} heads.")
 
     @property
@@ -82,6 +82,8 @@ class OutputConfig:
     """Names of its classes, in the order of its logits; empty for regression and masked words."""
     reads: Reads = "first"
     """What it reads."""
+    label_type: Literal["str", "int", "float", "bool"] = "str"
+    """What its labels were in Python before they became text, so that `TextClassifier` gives them back."""
     column: str = ""
     """The column of a table that holds its targets; empty: it was not fine-tuned from a table."""
     loss_weight: float = 1.0
@@ -94,6 +96,10 @@ class OutputConfig:
     """Logits are divided by it before they become probabilities (arXiv 1706.04599)."""
 
     def __post_init__(self) -> None:
+        if twice := sorted({label for label in self.labels if self.labels.count(label) > 1}):
+            raise InputError(f"Two labels of output {self.name!r} are called {twice[0]!r}; give each its own name.")
+        if not self.temperature > 0:
+            raise InputError(f"The temperature of output {self.name!r} is {self.temperature}; it must be above 0.")
         for option in ("class_weights", "thresholds"):
             values = getattr(self, option)
             if values and len(values) != len(self.labels):
@@ -126,6 +132,15 @@ class BertConfig:
         names = [output.name for output in self.outputs]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"Two output layers are called {sorted(twice)[0]!r}; give each its own name.")
+        if self.max_length is not None and self.max_length < 0:
+            raise InputError(f"max_length is {self.max_length}; it must be 0 or more tokens.")
+        if len(self.text_columns) not in (1, 2):
+            raise InputError(f"text_columns has {len(self.text_columns)} columns; it must have one or two.")
+        if len(self.text_columns) == 2 and self.encoder.segments < 2:
+            raise InputError(
+                "The encoder has one segment embedding (type_vocab_size is 1), so it cannot tell the texts of a pair "
+                "apart; take another encoder, or a table of single texts."
+            )
 
     @property
     def longest(self) -> int:

@@ -109,13 +109,19 @@ def new_encoder_with_word_vectors(
 def known_encoder(encoder: str | os.PathLike, corpus: Corpus, *, next_sentence: bool = True, seed: int = 0) -> Bert:
     """An encoder that has read other text before, to go on with `corpus`; output layers that it lacks start fresh.
 
-    Raises InputError if the corpus was built with another tokenizer than the encoder's.
+    Raises InputError if the corpus was built with another tokenizer than the encoder's, or if the encoder cannot tell
+    the sentences of a pair apart.
     """
     bert, tokenizer, report = load_model(locate(encoder))
     if tokenizer.fingerprint != corpus.tokenizer.fingerprint:
         raise InputError(
             f"{corpus.directory} was built with another tokenizer than that of {encoder}; build the corpus with "
             f"--tokenizer {report.source}."
+        )
+    if next_sentence and bert.config.encoder.segments < 2:
+        raise InputError(
+            f"{report.source}: type_vocab_size is 1, so the encoder cannot tell the sentences of a pair apart; "
+            f"pre-train without next-sentence prediction."
         )
     known = {output.config: output for output in bert.outputs}
     with keeping_torch_state():

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bothways.tokenizer import SPECIAL_TOKENS, Tokenizer
+from bothways.tokenizer import Tokenizer
+from bothways.vocabulary import SPECIAL_TOKENS
 
 
 @dataclass(frozen=True)
