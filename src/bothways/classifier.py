@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,17 @@ from bothways.model.config import OutputConfig
 from bothways.tables.table import Columns, Table
 from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
-from bothways.tasks.task import in_order
 from bothways.tokenizer import Text
 from bothways.training.config import OptimizerName, Precision
 
 OUTPUT = "label"
+LABEL_TYPES: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": lambda label: label == "True",
+}
+"""A type of labels → how to read one that was written as text."""
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):
@@ -66,28 +71,32 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X: Sequence[Text], y: Sequence[Any]) -> TextClassifier:
-        """Train on texts (or pairs of texts, as tuples) and their labels (strings, whole numbers or booleans).
+        """Train on texts (or pairs of texts, as tuples) and their labels (strings, numbers or booleans, all of one type).
 
-        Raises InputError if texts and labels differ in number, a text is missing or there is one class only.
+        Raises InputError if texts and labels differ in number, one is missing or there is one class only.
         """
         texts, pairs = separate(X)
-        labels = np.asarray(y)
+        labels = separate_labels(y)
         if len(texts) != len(labels):
             raise InputError(f"There are {len(texts)} texts but {len(labels)} labels; give one label each.")
-        self.classes_ = np.unique(labels)
-        if len(self.classes_) < 2:
+        classes = sorted(set(labels))
+        if len(classes) < 2:
             raise InputError("All texts have the same label; there is nothing to tell apart.")
-        names = [str(label) for label in labels.tolist()]
         table = Table(
             "the training texts",
             Columns(text_pair=None if pairs is None else "text_pair"),
             [f"text {i}" for i in range(1, len(texts) + 1)],
             texts,
             pairs,
-            {OUTPUT: names},
+            {OUTPUT: list(map(str, labels))},
         )
-        ordered = [str(label) for label in self.classes_.tolist()]
-        output = OutputConfig(name=OUTPUT, kind="single", labels=tuple(ordered), column=OUTPUT)
+        output = OutputConfig(
+            name=OUTPUT,
+            kind="single",
+            labels=tuple(map(str, classes)),
+            label_type=type(classes[0]).__name__,  # type: ignore[arg-type]
+            column=OUTPUT,
+        )
         config = FinetuningConfig(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -102,6 +111,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
         warn_if_truncated(log.truncated, len(texts), bert.config.longest)
         self._use(bert, tokenizer)
+        self.classes_ = np.array(classes)
         return self
 
     def predict_proba(self, X: Sequence[Text]) -> np.ndarray:
@@ -109,6 +119,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if not hasattr(self, "engine_"):
             raise NotFittedError("This TextClassifier has not learned anything yet; call fit or load first.")
         texts, pairs = separate(X)
+        reads = self.engine_.config.text_columns
+        if texts and (pairs is None) != (len(reads) == 1):
+            wanted, found = ("pairs of texts", "single texts") if pairs is None else ("single texts", "pairs of texts")
+            raise InputError(f"This classifier reads {wanted}, not {found}; give what it was trained on.")
         if not texts:
             return np.zeros((0, len(self.classes_)), np.float32)
         truncated, parts = 0, []
@@ -131,14 +145,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | os.PathLike, *, precision: Precision | None = None) -> TextClassifier:
-        """Read a model directory with a single-label output; labels that are all whole numbers come back as such."""
+        """Read a model directory with a single-label output; labels come back as what `fit` was given."""
         bert, tokenizer = load_classifier(path)
         tasks = [task for task in tasks_of(bert.config.outputs) if isinstance(task, SingleLabel)]
         if len(tasks) != 1:
             raise InputError(f"{path}: a TextClassifier has one single-label output, this model {len(tasks)}.")
         classifier = cls(encoder=str(path), precision=precision)
-        classifier.classes_ = original_labels(tasks[0].output.labels)
         classifier._use(bert, tokenizer)
+        classifier.classes_ = np.array(list(map(LABEL_TYPES[tasks[0].output.label_type], tasks[0].output.labels)))
         return classifier
 
     def _use(self, bert: Any, tokenizer: Any) -> None:
@@ -150,13 +164,23 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 def warn_if_truncated(truncated: int, total: int, longest: int) -> None:
     """A Python warning if texts were longer than the model reads."""
     if truncated:
-        warnings.warn(f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are cut.", stacklevel=3)
+        warnings.warn(
+            f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are truncated.", stacklevel=3
+        )
 
 
 def separate(texts: Iterable[Text]) -> tuple[list[Text], list[Text] | None]:
-    """Texts, or pairs of texts, as given by the user → (first texts, second texts or None)."""
+    """Texts, or pairs of texts, as given by the user → (first texts, second texts or None).
+
+    Raises InputError for what is no list of texts, and for what iterates over something else.
+    """
     if isinstance(texts, str):
         raise InputError("Give a list of texts; for one text, a list with it alone.")
+    if isinstance(texts, (Mapping, Set)) or hasattr(texts, "columns"):
+        kind = type(texts).__name__
+        raise InputError(f"A {kind} is no list of texts, since it would give its names or no order; give one column.")
+    if not isinstance(texts, Iterable):
+        raise InputError(f"{texts!r} is no list of texts; give one.")
     given = list(texts)
     for index, text in enumerate(given, start=1):
         paired = isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(t, str) for t in text)
@@ -169,11 +193,35 @@ def separate(texts: Iterable[Text]) -> tuple[list[Text], list[Text] | None]:
     return given, None
 
 
-def original_labels(labels: Sequence[str]) -> np.ndarray:
-    """Labels as strings → labels as `fit` was given them: booleans or whole numbers if all look like that."""
-    if set(labels) == {"False", "True"}:
-        return np.array([label == "True" for label in labels])
-    numbers = all(re.fullmatch("0|-?[1-9][0-9]{0,17}", label) for label in labels)
-    if numbers and in_order(labels) == list(labels):
-        return np.array([int(label) for label in labels])
-    return np.array(labels)
+def separate_labels(y: Any) -> list[Any]:
+    """Labels as given by the user, a list, an array, or one column of a frame → Python values of one type.
+
+    Raises InputError for a missing label (None, NaN or an empty string), and for labels of several types or none that
+    a model directory can keep.
+    """
+    if y is None or isinstance(y, (str, bytes, Mapping, Set)) or not hasattr(y, "__len__"):
+        raise InputError(f"{y!r} is no list of labels; give one label for each text.")
+    given = np.empty(len(y), object)
+    given[:] = list(y.iloc[:, 0] if getattr(y, "ndim", 1) == 2 and hasattr(y, "iloc") and y.shape[1] == 1 else y)
+    labels = [alone(label) for label in given]
+    for number, label in enumerate(labels, start=1):
+        if label is None or label == "" or label != label:  # as NaN is
+            raise InputError(f"Label {number} is missing; give one for each text, or leave the text out.")
+        if type(label).__name__ not in LABEL_TYPES:
+            raise InputError(
+                f"Label {number} is {label!r}; give one label for each text in one column, each a string, a number or "
+                f"a boolean."
+            )
+    types = sorted({type(label).__name__ for label in labels})
+    if len(types) > 1:
+        raise InputError(f"The labels are of several types ({', '.join(types)}); give all of one type.")
+    return labels
+
+
+def alone(label: Any) -> Any:
+    """A label as a Python value; one that stands alone in a row is taken out of it, pandas' missing ones are None."""
+    if isinstance(label, (list, tuple, np.ndarray)) and np.shape(label) == (1,):
+        label = label[0]
+    if type(label).__name__ in ("NAType", "NaTType"):
+        return None
+    return label.item() if isinstance(label, np.generic) else label

@@ -33,12 +33,14 @@ class TorchBackend:
         precision: Precision | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """`outputs`: the output layers to compute. `bert` itself stays as it is."""
+        """`outputs`: the output layers to compute. Where the number format stays, the weights of `bert` are shared and
+        not copied, so it must not be trained further."""
         keep_freed_memory()
         self.device = device or default_device()
         dtype = resolve(precision, self.device)
         self.outputs = outputs
-        self.bert = copy.deepcopy(bert).to(self.device).eval().requires_grad_(False)
+        shared = {id(tensor): tensor for tensor in (*bert.parameters(), *bert.buffers())}
+        self.bert = copy.deepcopy(bert, shared).to(self.device).eval()
         # Only the encoder is worth a faster format; output layers are small, and scores deserve their digits.
         self.bert.embeddings.to(dtype)
         self.bert.encoder.to(dtype)
