@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
@@ -173,6 +174,8 @@ def fits(value: object, hint: Any) -> bool:
         return isinstance(value, hint)
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(value is None if part is type(None) else fits(value, part) for part in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, (list, tuple)) and all(fits(part, get_args(hint)[0]) for part in value)
     return True
@@ -190,6 +193,8 @@ def spelled(hint: Any) -> str:
         return f"one of {', '.join(get_args(hint))}"
     if get_origin(hint) is tuple:
         return f"a list, each of it {spelled(get_args(hint)[0])}"
+    if get_origin(hint) is UnionType:
+        return " or ".join("null" if part is type(None) else spelled(part) for part in get_args(hint))
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
 
 

@@ -130,7 +130,7 @@ class BertConfig:
         names = [output.name for output in self.outputs]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"Two output layers are called {sorted(twice)[0]!r}; give each its own name.")
-        if self.max_length < 0:
+        if (self.max_length or 0) < 0:
             raise InputError(f"max_length is {self.max_length}; it must be 0 or more tokens.")
         if len(self.text_columns) not in (1, 2):
             raise InputError(f"text_columns has {len(self.text_columns)} columns; it must have one or two.")
