@@ -14,7 +14,6 @@ from sklearn.exceptions import NotFittedError
 
 from bothways import InputError, TextClassifier
 from bothways.baselines.bag_of_words import BagOfWords
-from bothways.classifier import original_labels
 from bothways.finetuning.config import FinetuningConfig
 
 Maker = Callable[[Path], Any]
@@ -92,18 +91,12 @@ def test_mistakes(encoder_directory: Path) -> None:
             classifier.fit(texts, labels)  # type: ignore[arg-type]
 
 
-def test_what_is_cut_is_said(encoder_directory: Path) -> None:
+def test_what_is_truncated_is_said(encoder_directory: Path) -> None:
     texts, labels = films(40)
     texts[3] = "film " * 100
     classifier = TextClassifier(encoder_directory, epochs=1, max_length=40)
-    with pytest.warns(UserWarning, match="1 of 40 texts are longer than 40 tokens and are cut"):
+    with pytest.warns(UserWarning, match="1 of 40 texts are longer than 40 tokens and are truncated"):
         classifier.fit(texts, labels)
-    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 40 tokens and are cut"):
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 40 tokens and are truncated"):
         classifier.predict(texts[3:5])
     assert classifier.predict(["half an emoji \ud83d"]).shape == (1,)
-
-
-@pytest.mark.parametrize("labels", [["①", "②"], ["01", "1"], ["1.0", "2"], ["-0", "1"]])
-def test_labels_that_only_look_like_numbers(labels: list[str]) -> None:
-    assert original_labels(labels).tolist() == labels
-    assert original_labels(["-1", "2", "10"]).tolist() == [-1, 2, 10]

@@ -71,7 +71,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X: Sequence[Text], y: Sequence[Any]) -> TextClassifier:
-        """Train on texts (or pairs of texts, as tuples) and their labels (strings, numbers or booleans, all of one type).
+        """Train on texts (or pairs of texts, as tuples) and their labels (strings, numbers or booleans, of one type).
 
         Raises InputError if texts and labels differ in number, one is missing or there is one class only.
         """

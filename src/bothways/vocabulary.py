@@ -81,14 +81,13 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
         if path.suffix == ".txt":
             backend, entries = None, WordPiece.read_file(str(path))
         else:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-            entries = backend.get_vocab(with_added_tokens=False)
+            backend, entries = tokenizers.Tokenizer.from_file(str(path)), {}
     except Exception as error:  # the library raises plain Exception for whatever it cannot read
         raise InputError(f"{path}: this cannot be read as a tokenizer ({error}).") from None
     if backend is not None and not isinstance(backend.model, WordPiece):
         raise InputError(f"{path}: this is a {type(backend.model).__name__} tokenizer; BERT needs WordPiece.")
-    known = entries if backend is None else backend.get_vocab()
-    if missing := [token for token in SPECIAL_TOKENS if token not in known]:
+    number_of = entries.get if backend is None else backend.token_to_id
+    if missing := [token for token in SPECIAL_TOKENS if number_of(token) is None]:
         raise InputError(f"{path}: the vocabulary lacks {', '.join(missing)}; this is not a BERT WordPiece vocabulary.")
     built_from_settings = settings["tokenizer_class"] in BERT_CLASSES
     if backend is None and not built_from_settings:
@@ -97,7 +96,8 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
             f"from vocab.txt; only {BERT_CLASSES[0]} can."
         )
     tokens = list(added_tokens(path.parent, settings, backend))
-    if backend is None or built_from_settings:
+    if backend is None or (built_from_settings and not made_of(backend, settings, tokens)):
+        entries = entries if backend is None else backend.get_vocab(with_added_tokens=False)
         model = WordPiece(entries, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD)
         cleaning = {name: settings.get(key, values[0]) for key, (name, values) in CLEANING.items()}
         backend = assemble(model, **cleaning)
@@ -106,6 +106,15 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     if built_from_settings:
         add_special_tokens(backend)
     return backend
+
+
+def made_of(backend: tokenizers.Tokenizer, settings: dict[str, Any], tokens: list[AddedToken]) -> bool:
+    """Whether a tokenizer.json is what the settings would make of its entries, as most are; building anew is slow."""
+    own, usual = settings_of(backend), [AddedToken(token, special=True) for token in SPECIAL_TOKENS]
+    same = all(own.get(key, values[0]) is settings.get(key, values[0]) for key, (_, values) in CLEANING.items())
+    kept = set(map(repr, tokens + usual))
+    added = backend.get_added_tokens_decoder().values()
+    return own["tokenizer_class"] in BERT_CLASSES and same and all(repr(token) in kept for token in added)
 
 
 def settings_of(backend: tokenizers.Tokenizer) -> dict[str, Any]:
