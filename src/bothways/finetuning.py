@@ -23,7 +23,7 @@ from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
-from bothways.tables.table import Columns, Table, learn_outputs, read_table, split_off
+from bothways.tables.table import Columns, Table, learn_outputs, read_table, remarks, split_off
 from bothways.tasks import Task, tasks_of
 from bothways.tasks.task import Target
 from bothways.tokenizer import Encoding, Tokenizer
@@ -198,13 +198,19 @@ def finetune(
     from bothways.evaluation.evaluate import evaluate
 
     config = config or FinetuningConfig()
-    refuse_existing(out, overwrite, reads=(train_file, dev_file))
+    refuse_existing(out, overwrite, reads=(train_file, dev_file, encoder))
     table = read_table(train_file, columns or Columns(), find_pair=True)
     outputs = learn_outputs(table)
     if dev_file is not None:
         judged = read_table(dev_file, table.columns)
     else:
         table, judged = split_off(table, config.held_out, at_most=2000, seed=config.seed)
+        if config.held_out and not len(judged):
+            print(
+                "No row can be held out, since every label needs one to train on; nothing is judged.", file=sys.stderr
+            )
+    for remark in remarks(outputs, judged):
+        print(remark, file=sys.stderr)
     for task in tasks_of(outputs):  # a label that training has not seen is said now, not after an hour
         judged.targets(task)
     chosen = locate(encoder, table.texts)
