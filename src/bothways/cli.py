@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +116,7 @@ def corpus_build(
         overwrite: Replace the directory if it exists.
     """
     from bothways.corpus.build import build_from_files, tidy
+    from bothways.files.writing import refuse_existing
     from bothways.formats.hub import locate
     from bothways.tokenizer import Tokenizer
 
@@ -120,6 +125,7 @@ def corpus_build(
         tidy(out)
         say(f"{out} is finished; there is nothing to resume.")
         return
+    refuse_existing(out, overwrite, reads=(*inputs, tokenizer))
     corpus = build_from_files(
         inputs,
         Tokenizer.load(locate(tokenizer)),
@@ -220,8 +226,11 @@ def evaluate(
         json_file: Also write the figures here.
     """
     from bothways.evaluation.evaluate import evaluate_file
-    from bothways.files.writing import write_atomically
+    from bothways.files.writing import refuse_in_use, write_atomically
 
+    require_standard_output()
+    if json_file is not None:
+        refuse_in_use(json_file, (file, *files_of(model)))
     metrics = evaluate_file(load_engine(model), file)
     show_metrics(metrics)
     if json_file is not None:
@@ -236,17 +245,21 @@ def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path 
         file: CSV, TSV, JSON lines or Parquet; or - for standard input, one text a line.
         out: Write here instead of standard output.
     """
-    from bothways.files.writing import writing
+    from bothways.files.writing import refuse_in_use, writing
     from bothways.inference.classify import classify as recipe
+    from bothways.inference.classify import is_interactive
 
+    if out is None:
+        require_standard_output()
+    refuse_in_use(out, (file, *files_of(model)))
     engine = load_engine(model)
-    truncated = total = 0
+    truncated, total, at_once = 0, 0, out is None and is_interactive()
     with writing(out) as stream:
         for answer in recipe(engine, file):
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
             truncated += answer["truncated"]
             total += 1
-            if out is None and sys.stdin.isatty():
+            if at_once:
                 stream.flush()
     if truncated:
         say(f"{truncated:,} of {total:,} texts were longer than {engine.config.longest} tokens and were truncated.")
@@ -307,6 +320,20 @@ def declared_columns(text: str, text_pair: str | None, label: str | None, output
     return Columns(text=text, text_pair=text_pair, labels=tuple(labels))
 
 
+def files_of(model: Path) -> list[Path]:
+    """The files of a model that are read."""
+    from bothways.formats.hub import WANTED, locate
+
+    directory = locate(model)
+    return [file for pattern in WANTED for file in directory.glob(pattern)]
+
+
+def require_standard_output() -> None:
+    """Refuse to work for a result that cannot be shown."""
+    if sys.stdout is None:
+        raise InputError("standard output is closed; open it, or send it to a file.")
+
+
 def load_engine(directory: Path) -> Engine:
     """A classifier made ready for use."""
     from bothways.inference.engine import Engine, load_classifier
@@ -335,6 +362,53 @@ def say(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
+@contextmanager
+def usable_streams() -> Iterator[None]:
+    """What a standard stream cannot show is replaced; a word for a closed standard error goes nowhere, since Python
+    would print it among the results."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if sys.stderr is not None:
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as sys.stderr:
+        yield
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP, unless ignored, end the program as an error does, so that nothing
+    half-written stays."""
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # not every system's
+    signals = [sign for sign in known if signal.getsignal(sign) == signal.SIG_DFL]
+    owner = os.getpid()
+
+    def stop(number: int, frame: object) -> None:
+        if os.getpid() != owner:  # a process that was forked to help ends at once
+            os._exit(128 + number)
+        for sign in signals:  # once is enough
+            signal.signal(sign, signal.SIG_IGN)
+        say("bothways: stopped.")
+        sys.exit(128 + number)
+
+    for sign in signals:
+        signal.signal(sign, stop)
+    try:
+        yield
+    finally:
+        for sign in signals:
+            signal.signal(sign, signal.SIG_DFL)
+
+
+def require_flags_once(words: Sequence[str]) -> None:
+    """Raise InputError for a flag that is given twice, of which the last would win; --output may be repeated."""
+    flags = [word.split("=")[0].replace("_", "-") for word in words if re.match("--[a-z]", word)]
+    for flag, count in Counter(flags).items():
+        if count > 1 and flag != "--output":
+            raise InputError(f"{flag} is given {count} times; give it once.")
+
+
 def main() -> None:
     """Run the verb named on the command line; a mistake of the user ends in one sentence and exit status 2."""
     app = tyro.extras.SubcommandApp()
@@ -344,7 +418,8 @@ def main() -> None:
     if " ".join(words[:2]) in VERBS:  # tyro takes a verb of two words as one argument
         words[:2] = [" ".join(words[:2])]
     try:
-        with in_one_sentence():
+        with usable_streams(), stopped_by_signals(), in_one_sentence():
+            require_flags_once(words)
             app.cli(prog="bothways", description="All of BERT for people who classify text.", args=words)
     except MemoryError:
         say("bothways: there is not memory enough for this; ask for less at a time, or use a larger machine.")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from bothways.errors import InputError
 from bothways.files.reading import Meter, read_lines
 from bothways.progress import Progress
-from bothways.tables.rows import READERS, read_rows
+from bothways.tables.rows import read_rows, reader_of
 from bothways.tasks.cells import as_text
 
 LONGEST_DOCUMENT = 1 << 20
@@ -32,8 +32,7 @@ def read_documents(path: str | os.PathLike, column: str = "text", *, meter: Mete
     Plain text has a blank line between documents; a JSON-lines or Parquet row is a document, its text in `column`.
     `meter` counts the bytes read. Raises InputError for what is no text.
     """
-    name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", os.fspath(path))
-    if any(name.endswith(endings) for endings in READERS):
+    if reader_of(path) is not None:
         for where, cells in read_rows(path, meter=meter):
             if column not in cells:
                 raise InputError(f"{path}, {where}: there is no column {column!r}; a document's text belongs there.")

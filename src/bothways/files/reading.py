@@ -1,7 +1,6 @@
-"""Opening what users name and writing so that nothing is ever half there.
+"""Opening what users name, through `fsspec`: local or remote (`s3://…`), plain or compressed.
 
-Reading goes through `fsspec`: local or remote (`s3://…`), plain or compressed (`.gz`, `.bz2`, `.xz`, `.zst`).
-Writing makes a whole directory under a temporary name beside its goal, flushes it and renames it.
+The bytes of a file tell how it is compressed (gzip, bzip2, xz, zstd, zip), not its name.
 """
 
 from __future__ import annotations
@@ -10,20 +9,27 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import IO
+from pathlib import Path, PurePath
+from typing import IO, Any
 
 import fsspec
 import fsspec.compression
 import fsspec.core
-import fsspec.utils
 import pyarrow
+from fsspec.implementations.local import LocalFileSystem
 
 from bothways.errors import InputError
+from bothways.files.signs import BEGINNING, compression, encoding_advice, not_text
 
+STANDARD_INPUT = "-"
+"""A name for standard input, where a verb reads that."""
+COMPRESSED_NAME = re.compile(r"\.(gz|bz2|xz|zst|zip)$", re.IGNORECASE)
+"""The endings of names of compressed files."""
 BROKEN_COMPRESSION = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 
 
@@ -58,6 +64,17 @@ def size_of(path: str | os.PathLike) -> int:
         return 0
 
 
+def local_path(path: str | os.PathLike) -> Path | None:
+    """Where a file lies on this machine, also by an address like file://…; None if it is elsewhere."""
+    if os.path.lexists(path):
+        return Path(path)
+    try:
+        filesystem, name = fsspec.core.url_to_fs(os.fspath(path))
+    except (OSError, ImportError, ValueError):
+        return None
+    return Path(name) if isinstance(filesystem, LocalFileSystem) else None
+
+
 def digest_of_beginning(path: str | os.PathLike) -> str:
     """A digest of the first megabyte of a file as it lies on its disk; empty for a pipe, which can be read but once."""
     if not size_of(path):
@@ -76,14 +93,20 @@ def open_input(path: str | os.PathLike, meter: Meter | None = None, *, raw: bool
     """Open a file for reading bytes, decompressed unless they are wanted `raw`; whatever is wrong with it becomes one
     sentence that names it."""
     path = os.fspath(path)
+    with explain_read_errors(path), open(path, "rb") if is_pipe(path) else fsspec.open(path, "rb") as opened:
+        if meter is not None and opened.seekable():
+            meter.watch(opened)
+        with nullcontext(opened) if raw else decompressed(opened, path) as stream:
+            yield stream
+            if meter is not None:  # before the decompressor closes what it read from
+                meter.leave()
+
+
+@contextmanager
+def explain_read_errors(path: str) -> Iterator[None]:
+    """Turn what is raised for a file that cannot be read into one sentence that names it."""
     try:
-        with open(path, "rb") if is_pipe(path) else fsspec.open(path, "rb") as opened:
-            if meter is not None and opened.seekable():
-                meter.watch(opened)
-            with nullcontext(opened) if raw else decompressed(opened, path) as stream:
-                yield stream
-                if meter is not None:  # before the decompressor closes what it read from
-                    meter.leave()
+        yield
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; check the name.") from None
     except IsADirectoryError:
@@ -109,35 +132,101 @@ def open_input(path: str | os.PathLike, meter: Meter | None = None, *, raw: bool
 
 
 def decompressed(raw: IO[bytes], path: str) -> AbstractContextManager[IO[bytes]]:
-    """A stream of what is compressed in `raw`, told by the ending of `path`."""
-    if path.endswith(".zst"):  # fsspec's own reader takes a file cut short for a whole one; pyarrow's does not
+    """A stream of what is compressed in `raw`, told by its first bytes; `path` is named if that cannot be."""
+    found = compression(beginning_of(raw))
+    if found is None:
+        if COMPRESSED_NAME.search(path):
+            raise InputError(
+                f"{path}: this is not compressed, whatever its name says, or its beginning is damaged; rename it, "
+                f"without the last ending, or fetch it again."
+            )
+        return nullcontext(raw)
+    if found == "zip":
+        return only_member(raw, path)
+    if found == "zstd":  # fsspec's own reader takes a file cut short for a whole one; pyarrow's does not
         return pyarrow.input_stream(raw, compression="zstd")
-    name = fsspec.utils.infer_compression(path)
-    return nullcontext(raw) if name is None else fsspec.compression.compr[name](raw, mode="rb")
+    return fsspec.compression.compr[found](raw, mode="rb")
+
+
+def beginning_of(stream: IO[bytes]) -> bytes:
+    """The first bytes of a stream, which stay in it; fewer of a pipe that has not got more yet."""
+    if hasattr(stream, "peek") and not stream.seekable():
+        return stream.peek(BEGINNING)[:BEGINNING]
+    position = stream.tell()
+    beginning = stream.read(BEGINNING)
+    stream.seek(position)
+    return beginning
+
+
+def only_member(raw: IO[bytes], path: str) -> IO[bytes]:
+    """The one file in a zip archive, or the one with the ending that the archive's name promises.
+
+    Folders and what macOS adds do not count. Raises InputError if there is none or more than one, for a spreadsheet
+    (which is a zip archive, too), for one with a password, and for a pipe, since the list of files is at the end.
+    """
+    if not raw.seekable():
+        raise InputError(f"{path}: a zip file cannot be read from a pipe; unpack it first or give its name.")
+    archive = zipfile.ZipFile(raw)
+    names = archive.namelist()
+    if "[Content_Types].xml" in names:
+        kind = "an Excel sheet (xlsx)" if any(name.startswith("xl/") for name in names) else "an Office document"
+        raise InputError(f"{path}: this is {kind}; save it as CSV or text, in UTF-8.")
+    parts = {name: PurePath(name).parts for name in names if not name.endswith("/")}
+    members = [name for name, part in parts.items() if part and part[0] != "__MACOSX" and not part[-1].startswith(".")]
+    promised = PurePath(COMPRESSED_NAME.sub("", path)).suffix.lower()
+    chosen = [name for name in members if PurePath(name).suffix.lower() == promised]
+    if len(chosen) != 1:
+        chosen = members
+    if len(chosen) != 1:
+        held = ", ".join(members[:5]) + (" and more" if len(members) > 5 else "") if members else "no file"
+        raise InputError(f"{path}: this zip file holds {held}; make one with one file in it, or unpack it.")
+    if archive.getinfo(chosen[0]).flag_bits & 1:
+        raise InputError(f"{path}: this zip file is encrypted; unpack it with its password first.")
+    return archive.open(chosen[0])
 
 
 def read_lines(path: str | os.PathLike, *, longest: int = -1, meter: Meter | None = None) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file as (number from 1, text without line end); a byte order mark is dropped.
 
-    A line of more than `longest` bytes comes in several pieces with the same number; -1: every line is whole.
+    A line of more than `longest` bytes comes in several pieces with the same number; -1: every line is whole. Raises
+    InputError for what is no such text, with advice that fits what it is.
     """
     with open_input(path, meter) as opened:
-        # Buffered, because not every decompressor can be read by lines.
-        stream = io.BufferedReader(opened, 1 << 20)  # type: ignore[type-var]
-        number, rest = 1, b""
-        while line := stream.readline(longest):
-            whole = line.endswith(b"\n") or len(line) != longest
-            line = rest + line
-            rest = b"" if whole else line[complete(line) :]
-            try:
-                text = line[: len(line) - len(rest)].decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path}, line {number}: byte {error.start + 1} is not UTF-8; "
-                    f"convert the file, for instance with iconv -f GB18030 -t UTF-8."
-                ) from None
-            yield number, text.rstrip("\r\n")
-            number += whole
+        # Buffered, because not every decompressor can be read by lines; kept, because it closes `opened` when it goes.
+        buffered: Any = io.BufferedReader(opened, 1 << 20)
+        yield from decoded_lines(buffered, os.fspath(path), longest)
+
+
+def read_standard_input(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
+    """The lines of a stream that is open already, such as standard input; see `read_lines`."""
+    with explain_read_errors(name), decompressed(stream, name) as opened:
+        # What is buffered is not buffered again: a person who types gets an answer to each line.
+        buffered: Any = opened if hasattr(opened, "peek") else io.BufferedReader(opened)
+        yield from decoded_lines(buffered, name)
+
+
+def decoded_lines(stream: io.BufferedReader, name: str, longest: int = -1) -> Iterator[tuple[int, str]]:
+    """The lines of a stream; see `read_lines`. `name` is for messages."""
+    if found := not_text(stream.peek(BEGINNING)[:BEGINNING]):
+        raise InputError(f"{name}: this is {found[0]}, not text in UTF-8; {found[1]}.")
+    if packed := compression(stream.peek(BEGINNING)[:BEGINNING]):
+        raise InputError(f"{name}: this is compressed twice, within with {packed}; decompress it once.")
+    number, rest, witness = 1, b"", b""
+    while line := stream.readline(longest):
+        whole = line.endswith(b"\n") or len(line) != longest
+        line = rest + line
+        rest = b"" if whole else line[complete(line) :]
+        try:
+            text = line[: len(line) - len(rest)].decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            sample = witness + line[max(0, error.start - BEGINNING) :][: 2 * BEGINNING]
+            raise InputError(
+                f"{name}, line {number}: byte {error.start + 1} is not UTF-8, {encoding_advice(sample)}."
+            ) from None
+        if not witness and not line.isascii():
+            witness = line[:BEGINNING]
+        yield number, text.rstrip("\r\n")
+        number += whole
 
 
 def complete(piece: bytes) -> int:

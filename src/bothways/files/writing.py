@@ -7,9 +7,10 @@ import io
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from bothways.errors import InputError
+from bothways.files.reading import STANDARD_INPUT, local_path
 
 LOCK = "lock"
 """The file by which a process keeps others out of a directory."""
@@ -33,17 +35,17 @@ def new_directory(path: str | os.PathLike, overwrite: bool = False) -> Iterator[
     goal = Path(path)
     refuse_existing(goal, overwrite)
     scratch = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
-    try:
-        with explain_disk_errors(goal):
-            scratch.mkdir(parents=True)
+    with folders_above(goal), explain_disk_errors(goal):
+        try:
+            scratch.mkdir()
             yield scratch
             for file in scratch.rglob("*"):
                 if file.is_file():
                     flush(file)
             replace_directory(scratch, goal)
             flush(goal.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
@@ -52,8 +54,15 @@ def exclusive_directory(directory: Path, *, anew: bool) -> Iterator[None]:
 
     The lock in it ends with this process, however that ends. Raises InputError if another process is at work there.
     """
+    with folders_above(directory), exclusively(directory, anew=anew):
+        yield
+
+
+@contextmanager
+def exclusively(directory: Path, *, anew: bool) -> Iterator[None]:
+    """`exclusive_directory` in a folder that exists."""
     with explain_disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(exist_ok=True)
         lock = FileLock(directory / LOCK)
         try:
             lock.acquire(blocking=False)
@@ -74,6 +83,21 @@ def exclusive_directory(directory: Path, *, anew: bool) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def folders_above(path: Path) -> Iterator[None]:
+    """Make the folders in which `path` is to be; those that were made and are empty go again if the block fails."""
+    missing = [folder for folder in path.parents if not os.path.lexists(folder)]
+    with explain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
 def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[str | os.PathLike | None] = ()) -> None:
     """Raise InputError if `path` exists and may not be overwritten, or cannot be written; long work asks this first.
 
@@ -84,10 +108,7 @@ def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[st
     if os.path.lexists(path):
         if not overwrite:
             raise InputError(f"{path} exists already; name another directory or add --overwrite.")
-        goal = Path(path).resolve()
-        for read in (os.getcwd(), *(read for read in reads if read is not None)):
-            if Path(read).exists() and goal in (Path(read).resolve(), *Path(read).resolve().parents):
-                raise InputError(f"{path} holds {read}, which is in use; name another directory.")
+        refuse_in_use(path, (os.getcwd(), *reads))
     parent = Path(path).absolute().parent
     while not os.path.lexists(parent):  # missing parents will be made
         parent = parent.parent
@@ -95,6 +116,50 @@ def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[st
         raise InputError(f"{path}: {parent} is no directory; write elsewhere.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: you may not write in {parent}; change the permissions or write elsewhere.")
+
+
+def refuse_in_use(path: str | os.PathLike | None, reads: Iterable[str | os.PathLike | None]) -> None:
+    """Raise InputError if what is written to `path` would replace what is read, under whatever name: links, addresses.
+
+    `reads` are files and directories; `-` is standard input. A `path` of None is standard output, which may be a file.
+    """
+    goal = standard_file(sys.stdout) if path is None else status(path)
+    if goal is None:
+        return
+    for read in reads:
+        if read is None:
+            continue
+        local = None if read == STANDARD_INPUT else local_path(read)
+        found = standard_file(sys.stdin) if read == STANDARD_INPUT else local and status(local)
+        if not found:
+            continue
+        if path is not None and local is not None and Path(path).resolve() in local.resolve().parents:
+            raise InputError(f"{path} holds {read}, which is in use; name another directory.")
+        regular = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+        if regular and os.path.samestat(goal, found):
+            what = "standard input" if read == STANDARD_INPUT else read
+            where = "Standard output" if path is None else path
+            raise InputError(f"{where} holds {what}, which is in use; name another {kind_of_place(goal)} to write.")
+
+
+def kind_of_place(found: os.stat_result) -> str:
+    return "directory" if stat.S_ISDIR(found.st_mode) else "file"
+
+
+def status(path: str | os.PathLike) -> os.stat_result | None:
+    """What the operating system knows of a file or directory, links followed; None if there is none."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def standard_file(stream: IO[str] | None) -> os.stat_result | None:
+    """The same for a standard stream; None if it is closed or not one of the operating system."""
+    try:
+        return None if stream is None else os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return None
 
 
 def replace_directory(scratch: Path, goal: Path) -> None:
@@ -153,6 +218,8 @@ def writing(path: str | os.PathLike | None) -> Iterator[IO[str]]:
     Links are followed; a pipe or a device is written to as it comes.
     """
     if path is None:
+        if sys.stdout is None:
+            raise InputError("standard output is closed; open it, or name a file to write.")
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")  # whatever the terminal believes
         with explain_disk_errors("standard output"):

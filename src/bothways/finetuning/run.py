@@ -25,7 +25,7 @@ from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
-from bothways.tables.table import Columns, Table, learn_outputs, read_table, split_off
+from bothways.tables.table import Columns, Table, learn_outputs, read_table, remarks, split_off
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Tokenizer
 from bothways.training.config import TrainingConfig
@@ -115,13 +115,17 @@ def finetune(
     Raises InputError for what the user has to correct, before the training starts wherever it can be known then.
     """
     config = config or FinetuningConfig()
-    refuse_existing(out, overwrite, reads=(train_file, dev_file))
+    refuse_existing(out, overwrite, reads=(train_file, dev_file, encoder))
     table = read_table(train_file, columns or Columns(), find_pair=True)
     outputs = learn_outputs(table)
     if dev_file is not None:
         dev = read_table(dev_file, table.columns)
     else:
         table, dev = split_off(table, config.held_out, at_most=2000, seed=config.seed)
+        if config.held_out and not len(dev):
+            print("No row can be held out, since every label needs one to train on.", file=sys.stderr)
+    for remark in remarks(outputs, dev):
+        print(remark, file=sys.stderr)
     for task in tasks_of(outputs):  # a label that training has not seen is said now, not after an hour
         dev.targets(task)
     directory = locate(encoder, table.texts)

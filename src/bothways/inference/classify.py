@@ -9,13 +9,12 @@ from typing import Any
 
 from bothways.batch import Predictions
 from bothways.errors import InputError
+from bothways.files.reading import STANDARD_INPUT, read_standard_input
 from bothways.inference.engine import Engine
 from bothways.tables.rows import read_rows
 from bothways.tables.table import Columns, text_cell
 from bothways.tasks import Task
 from bothways.tokenizer import Text
-
-STANDARD_INPUT = "-"
 
 
 def classify(engine: Engine, file: str) -> Iterator[dict[str, Any]]:
@@ -23,8 +22,11 @@ def classify(engine: Engine, file: str) -> Iterator[dict[str, Any]]:
 
     Raises InputError for a row that cannot be read.
     """
-    for texts, pairs in windows(engine, file):
-        yield from answers(engine.tasks, texts, engine.run(engine.encode(texts, pairs)))
+    for given, texts, pairs in windows(engine, file):
+        for text, answer in zip(
+            given, answers(engine.tasks, texts, engine.run(engine.encode(texts, pairs))), strict=True
+        ):
+            yield answer | {"text": text}
 
 
 def answers(tasks: tuple[Task, ...], texts: list[Text], predictions: Predictions) -> Iterator[dict[str, Any]]:
@@ -42,33 +44,42 @@ def answers(tasks: tuple[Task, ...], texts: list[Text], predictions: Predictions
         }
 
 
-def windows(engine: Engine, file: str) -> Iterator[tuple[list[Text], list[Text] | None]]:
-    """The texts (and second texts) of a table or of standard input; a person who types gets one at a time."""
+def windows(engine: Engine, file: str) -> Iterator[tuple[list[Text], list[Text], list[Text] | None]]:
+    """The texts of a table or of standard input as given, as the model reads them (as words, perhaps), and the second
+    ones of pairs; a person who types gets one at a time."""
     names = engine.config.text_columns
     columns = Columns(text=names[0], text_pair=names[1] if len(names) > 1 else None)
     size = engine.window
     if file == STANDARD_INPUT:
         if columns.text_pair is not None:
             raise InputError("This model reads pairs of texts; give a table with both columns.")
-        rows: Iterator[Any] = ((f"line {i}", {columns.text: line}) for i, line in enumerate(stdin_lines(), start=1))
-        file, size = "standard input", 1 if sys.stdin.isatty() else size
+        rows: Iterator[Any] = ((f"line {number}", {columns.text: line}) for number, line in stdin_lines())
+        file, size = "standard input", 1 if is_interactive() else size
     else:
         rows = read_rows(file)
     while window := list(islice(rows, size)):
-        texts, pairs = (
-            [text_cell(cells, column, engine.pretokenized, f"{file}, {where}") for where, cells in window]
+        given, texts, pairs = (
+            [text_cell(cells, column, pretokenized, f"{file}, {where}") for where, cells in window]
             if column is not None
             else None
-            for column in (columns.text, columns.text_pair)
+            for column, pretokenized in (
+                (columns.text, False),
+                (columns.text, engine.pretokenized),
+                (columns.text_pair, engine.pretokenized),
+            )
         )
+        assert given is not None
         assert texts is not None, "there is always a column of texts"
-        yield texts, pairs
+        yield given, texts, pairs
 
 
-def stdin_lines() -> Iterator[str]:
-    """The lines of standard input, as UTF-8 whatever the terminal believes."""
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            yield line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input, line {number}: byte {error.start + 1} is not UTF-8.") from None
+def stdin_lines() -> Iterator[tuple[int, str]]:
+    """The lines of standard input with their numbers, as UTF-8 whatever the terminal believes."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed; name a table, or give texts there, one a line.")
+    return read_standard_input(sys.stdin.buffer, "standard input")
+
+
+def is_interactive() -> bool:
+    """Whether a person types at standard input."""
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -111,7 +111,7 @@ def pretrain(
     """
     config = config or PretrainingConfig()
     out, ranks = Path(out), Ranks.join()
-    refuse_existing(out, overwrite, reads=(corpus,))
+    refuse_existing(out, overwrite, reads=(corpus, encoder))
     unfinished = out.with_name(out.name + ".run")
     if unfinished.exists() and not resume and not overwrite:
         raise InputError(f"{unfinished} holds an unfinished run; add --resume to go on or --overwrite to start anew.")

@@ -8,11 +8,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from bothways.errors import InputError
-from bothways.files.reading import Meter, open_input, read_lines
+from bothways.files.reading import COMPRESSED_NAME, Meter, open_input, read_lines
+from bothways.files.signs import BEGINNING, compression, not_text
 from bothways.tokenizer import well_formed
 
 LONGEST_ROW = 1 << 27
@@ -32,75 +35,131 @@ def read_rows(path: str | os.PathLike, *, meter: Meter | None = None) -> Iterato
 
     Raises InputError, with file and line, for anything that cannot be read.
     """
-    name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", os.fspath(path))
-    for endings, reader in READERS.items():
-        if name.endswith(endings):
-            return reader(path, meter)
-    raise InputError(f"{path}: the name tells no format; use .csv, .tsv, .jsonl or .parquet, also with .gz, .xz, .zst.")
+    reader = reader_of(path)
+    if reader is None:
+        raise InputError(
+            f"{path}: the name tells no format; use .csv, .tsv, .jsonl or .parquet, also with .gz, .xz, .zst."
+        )
+    return reader(path, meter)
+
+
+def reader_of(path: str | os.PathLike) -> Reader | None:
+    """What reads a table of this name; None for the name of no table, as of plain text."""
+    name = COMPRESSED_NAME.sub("", os.fspath(path)).lower()
+    return next((reader for endings, reader in READERS.items() if name.endswith(endings)), None)
 
 
 def read_csv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+    """The rows of a CSV file. The separator is a comma unless a first line `sep=;` names another, as Excel has it, or
+    the header has no comma but semicolons, tabs or bars."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader((text + "\n" for _, text in read_lines(path, meter=meter)), strict=True)
-    header: list[str] | None = None
-    line = 1
+    lines: Iterator[str] = (text + "\n" for _, text in read_lines(path, meter=meter))
+    blank, first = 0, next(lines, "")
+    while first.isspace():
+        blank, first = blank + 1, next(lines, "")
+    if named := re.fullmatch(r"sep=(.)\n", first, re.IGNORECASE):
+        separator, skipped = named[1], blank + 1
+    else:
+        separator, skipped = next((sign for sign in ",;\t|" if sign in first), ","), blank
+        lines = chain([first], lines) if first else lines
+    yield from under_header(csv_cells(csv.reader(lines, strict=True, delimiter=separator), path, skipped), path)
+
+
+def csv_cells(reader: Any, path: str | os.PathLike, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each row of a `csv.reader` with the line on which it begins, `skipped` lines before the first."""
+    line = skipped + 1
     try:
         for cells in reader:
-            where, line = f"line {line}", reader.line_num + 1
-            if header is None:
-                header = named(cells, path)
-            elif len(cells) == len(header):
-                yield where, dict(zip(header, cells, strict=True))
-            elif cells:
-                raise InputError(
-                    f"{path}, {where}: {len(cells)} cells where the header has {len(header)}; "
-                    f"quote cells that hold a separator."
-                )
+            yield line, cells
+            line = skipped + reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}, line {line}: {error}; check the quotes of this row.") from None
-    if header is None:
-        raise InputError(f"{path}: the file is empty; the first line must name the columns.")
-
-
-def named(cells: list[str], path: str | os.PathLike) -> list[str] | None:
-    """The cells of a header; None for a blank line before it. InputError if two columns have the same name."""
-    if twice := {name for name in cells if cells.count(name) > 1}:
-        raise InputError(f"{path}, line 1: two columns are called {sorted(twice)[0]!r}; give each its own name.")
-    return cells or None
 
 
 def read_tsv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
     """A line a row, a tab between cells. Most such files know no quoting, so a lone quotation mark is one; a cell that
     begins and ends with one is taken for quoted."""
-    header: list[str] | None = None
+    return under_header(tsv_cells(path, meter), path)
+
+
+def tsv_cells(path: str | os.PathLike, meter: Meter | None) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each line that is not blank."""
+    separated = False
     for number, line in read_lines(path, meter=meter):
-        if not line.strip():
-            continue
-        cells = [unquoted(text) for text in line.split("\t")]
-        if header is None:
-            header = named(cells, path)
-        elif len(cells) != len(header):
+        if not separated and re.fullmatch(r"[^\s,]+(,[^\s,]+)+,*", line):
             raise InputError(
-                f"{path}, line {number}: {len(cells)} cells where the header has {len(header)}; "
-                f"put one tab between cells, and no line break into one."
+                f"{path}, line {number}: there are commas between the cells, not tabs; name the file .csv."
             )
-        else:
-            yield f"line {number}", dict(zip(header, cells, strict=True))
-    if header is None:
-        raise InputError(f"{path}: the file is empty; the first line must name the columns.")
+        if line.strip():
+            separated = True
+            yield number, [unquoted(text) for text in line.split("\t")]
 
 
 def unquoted(text: str) -> str:
     return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
+def under_header(lines: Iterable[tuple[int, list[str]]], path: str | os.PathLike) -> Iterator[Row]:
+    """The rows under the first that is not blank, which names the columns. Blank rows, and blank cells after the last
+    column, are what spreadsheets leave; they are left out.
+
+    Raises InputError for a row of another length, a header that comes again, and names that are unclear.
+    """
+    header: list[str] = []
+    for line, cells in lines:
+        blank = not any(map(str.strip, cells))
+        if not header:
+            header = [] if blank else header_of(cells, line, path)
+            continue
+        if blank and (len(header) > 1 or len(cells) != 1):  # an empty text in a column of its own is a row
+            continue
+        if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
+            raise InputError(
+                f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; "
+                f"quote cells of a CSV file that hold a separator, and put no line break into those of a TSV file."
+            )
+        del cells[len(header) :]
+        if cells == header:
+            raise InputError(
+                f"{path}, line {line}: this is the header again; remove the line, or name the columns otherwise if it "
+                f"is a row."
+            )
+        yield f"line {line}", dict(zip(header, cells, strict=True))
+    if not header:
+        raise InputError(f"{path}: the file is empty; the first line must name the columns.")
+
+
+def header_of(cells: list[str], line: int, path: str | os.PathLike) -> list[str]:
+    """The names of the columns, without nameless ones at the end. InputError if two are the same."""
+    while not cells[-1].strip():
+        cells = cells[:-1]
+    require_unique(cells, f"{path}, line {line}")
+    return cells
+
+
+def require_unique(names: Sequence[str], place: str) -> None:
+    """InputError if two columns of a table have the same name."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{place}: two columns are called {twice[0]!r}; give each its own name.")
+
+
 def read_json_lines(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+    """The rows of a file of one JSON object a line."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        cells = dict(pairs)
+        if len(cells) < len(pairs):
+            require_unique([name for name, _ in pairs], f"{path}, line {number}")
+        return cells
+
     lines = read_lines(path, longest=LONGEST_ROW, meter=meter)
     for number, text in lines:
         if not text.strip():
             continue
         try:
-            cells = json.loads(text)
+            cells = json.loads(text, object_pairs_hook=unique)
+        except InputError:
+            raise
         except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists in lists in lists
             too_long = next(lines, (0, ""))[0] == number
             why = f"a row of more than {LONGEST_ROW / 1e6:.0f} MB is not read whole" if too_long else str(error)
@@ -113,21 +172,40 @@ def read_json_lines(path: str | os.PathLike, meter: Meter | None = None) -> Iter
 
 
 def read_parquet(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+    """The rows of a Parquet file."""
     import pyarrow
     import pyarrow.parquet
 
     with open_input(path, meter) as stream:
+        if not stream.seekable():
+            raise InputError(f"{path}: Parquet cannot be read from a pipe or a zst file; give a file of it as it is.")
         try:
             number = 0
-            for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=PARQUET_ROWS):
+            file = pyarrow.parquet.ParquetFile(stream)
+            require_unique(file.schema_arrow.names, os.fspath(path))
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
                 for cells in batch.to_pylist():
                     number += 1
                     yield f"row {number}", cells
         except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(f"{path}: this cannot be read as Parquet ({error}).") from None
+            raise InputError(f"{path}: {no_parquet(path)} ({error}).") from None
 
 
-READERS = {
+def no_parquet(path: str | os.PathLike) -> str:
+    """What a file is that cannot be read as Parquet, and what to do."""
+    with open_input(path, raw=True) as stream:
+        beginning = stream.read(BEGINNING)
+    if beginning.startswith(b"PAR1"):
+        return "this Parquet file is damaged or of a kind that cannot be read; write it again"
+    if packed := compression(beginning):
+        return f"this is no Parquet, but something else in {packed}; name the file as what it is"
+    if found := not_text(beginning):
+        return f"this is no Parquet, but {found[0]}; {found[1]}"
+    return "this is no Parquet, but perhaps text; name the file .csv, .tsv or .jsonl if it is"
+
+
+Reader = Callable[[str | os.PathLike, Meter | None], Iterator[Row]]
+READERS: dict[tuple[str, ...], Reader] = {
     (".csv",): read_csv,
     (".tsv", ".tab"): read_tsv,
     (".jsonl", ".ndjson", ".json"): read_json_lines,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,8 @@ from bothways.model.config import OutputConfig, OutputKind
 from bothways.tables.rows import cell, read_rows
 from bothways.tasks import TASKS, Task
 from bothways.tasks.cells import as_text
-from bothways.tasks.task import Target, Value
+from bothways.tasks.tags import words_of
+from bothways.tasks.task import Target, Value, alike, shown
 from bothways.tokenizer import Text
 
 # ── Columns ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,6 +114,11 @@ def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = F
                 columns = Columns(text="text", text_pair="text_pair", labels=columns.labels)
             table = Table(os.fspath(path), columns, pairs=None if columns.text_pair is None else [])
             table.values.update({label.output: [] for label in columns.labels})
+        if find_pair and table.pairs is None and columns.text == "text" and "text_pair" in cells:
+            raise InputError(
+                f"{path}, {table.rows[0]}: there is no 'text_pair', which {where} has; give every row a second "
+                f"text, or none."
+            )
         append_row(table, where, cells)
     if table is None:
         raise InputError(f"{path}: the table has no rows.")
@@ -121,7 +128,8 @@ def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = F
 def append_row(table: Table, where: str, cells: Mapping[str, Any]) -> None:
     """Add one row to a table, checked."""
     columns, place = table.columns, f"{table.source}, {where}"
-    text = text_cell(cells, columns.text, columns.pretokenized, place)
+    tags = next((cells.get(label.column) for label in columns.labels if TASKS[label.kind].pretokenized), None)
+    text = text_cell(cells, columns.text, columns.pretokenized, place, tags)
     for label in columns.labels:
         value = value_cell(cells, label, text, place, optional=len(columns.labels) > 1)
         table.values[label.output].append(value)
@@ -131,15 +139,16 @@ def append_row(table: Table, where: str, cells: Mapping[str, Any]) -> None:
         table.pairs.append(text_cell(cells, columns.text_pair or "", columns.pretokenized, place))
 
 
-def text_cell(cells: Mapping[str, Any], column: str, pretokenized: bool, place: str) -> Text:
-    """A text, or the words of one; an empty one is allowed, a missing one is not."""
+def text_cell(cells: Mapping[str, Any], column: str, pretokenized: bool, place: str, tags: Any = None) -> Text:
+    """A text, or the words of one (`tags`: the cell of their tags); an empty one is allowed, a missing one is not."""
     found = cell(cells, column, place)
     if found is None:
         raise InputError(f"{place}: column {column!r} is null; give a text (it may be empty) or remove the row.")
     if isinstance(found, list):
         words = [as_text(word, column, place) for word in found]
         return words if pretokenized else " ".join(words)
-    return as_text(found, column, place).split() if pretokenized else as_text(found, column, place)
+    text = as_text(found, column, place)
+    return words_of(text, tags) if pretokenized else text
 
 
 def value_cell(cells: Mapping[str, Any], label: LabelColumn, text: Text, place: str, *, optional: bool) -> Value:
@@ -167,10 +176,59 @@ def learn_outputs(table: Table) -> tuple[OutputConfig, ...]:
 
 
 def split_off(table: Table, share: float, at_most: int, seed: int) -> tuple[Table, Table]:
-    """A table split in two at random: (what remains, `share` of the rows but `at_most`), the same for the same seed."""
-    order = np.random.default_rng(seed).permutation(len(table))
+    """A table split in two at random: (what remains, `share` of the rows but `at_most`), the same for the same seed.
+
+    Every label of every output keeps a row in what remains, so fewer rows may be split off, or none. Raises InputError
+    if `share` leaves no row.
+    """
     count = min(at_most, round(len(table) * share))
-    return table.take(np.sort(order[count:])), table.take(np.sort(order[:count]))
+    if count >= len(table):
+        raise InputError(
+            f"{table.source}: --held-out {share:g} of {len(table)} rows leaves none to train on; ask for less, add "
+            f"rows, or name a table to evaluate on with --dev."
+        )
+    left = Counter(label for row in range(len(table)) for label in labels_of(table, row))
+    held_out: list[int] = []
+    for row in map(int, np.random.default_rng(seed).permutation(len(table))):
+        if len(held_out) == count:
+            break
+        labels = labels_of(table, row)
+        if all(left[label] > 1 for label in labels):
+            left.subtract(labels)
+            held_out.append(row)
+    kept = np.ones(len(table), bool)
+    kept[held_out] = False
+    return table.take(np.flatnonzero(kept)), table.take(np.flatnonzero(~kept))
+
+
+def labels_of(table: Table, row: int) -> set[tuple[str, str]]:
+    """(output, label) for each label that a row names."""
+    return {
+        (label.output, name)
+        for label in table.columns.labels
+        if (value := table.values[label.output][row]) is not None
+        for name in TASKS[label.kind].labels_in(value)
+    }
+
+
+def remarks(outputs: Sequence[OutputConfig], evaluated: Table) -> list[str]:
+    """What a person should know before training, a sentence each: labels of an output that look alike, and labels that
+    no row of the table `evaluated` has, so that no figure tells how good the model is at them."""
+    found = {name for row in range(len(evaluated)) for name in labels_of(evaluated, row)}
+    sentences = []
+    for output in outputs:
+        sentences += [
+            f"Output {output.name!r} has the labels {' and '.join(map(repr, group))}, which look alike; write them the "
+            f"same way if they are the same."
+            for group in alike(output.labels)
+        ]
+        unseen = [label for label in output.labels if (output.name, label) not in found]
+        if unseen and len(evaluated):
+            sentences.append(
+                f"{len(unseen)} of {len(output.labels)} labels of output {output.name!r} are in none of the "
+                f"{len(evaluated):,} rows to evaluate on, so no figure speaks of them: {shown(unseen)}."
+            )
+    return sentences
 
 
 def columns_of(text_columns: Sequence[str], outputs: Sequence[OutputConfig]) -> Columns:

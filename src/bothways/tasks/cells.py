@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 from bothways.errors import InputError
+
+WRITTEN_LIST = re.compile(
+    r"""\s*(\[\s*(['"].*['"],?)?\s*\]|\(\s*['"].*['"],?\s*\)|\{\s*['"].*['"]\s*\})\s*""", re.DOTALL
+)
+"""A list, tuple or set of texts as Python writes it, and so pandas in a CSV file."""
 
 
 def as_text(value: Any, column: str, place: str) -> str:
@@ -12,6 +19,8 @@ def as_text(value: Any, column: str, place: str) -> str:
 
     `place`: where the cell stands, for the message of an InputError.
     """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise InputError(f"{place}: column {column!r} holds a list with a null in it; give a text or leave it out.")
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")
@@ -21,3 +30,9 @@ def as_text(value: Any, column: str, place: str) -> str:
         kind = "a list" if isinstance(value, list) else "an object"
         raise InputError(f"{place}: column {column!r} holds {kind}; give a text or a number.")
     return str(value)
+
+
+def refuse_written_list(cell: Any, column: str, place: str, advice: str) -> None:
+    """Raise InputError, with advice on how to write lists, for a label that is a list written as text."""
+    if isinstance(cell, str) and WRITTEN_LIST.fullmatch(cell):
+        raise InputError(f"{place}: {cell!r} in column {column!r} is a list as Python writes it; {advice}.")

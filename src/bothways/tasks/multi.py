@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,7 @@ import torch
 from torch import Tensor
 
 from bothways.batch import Predictions
-from bothways.errors import InputError
-from bothways.tasks.cells import as_text
+from bothways.tasks.cells import as_text, refuse_written_list
 from bothways.tasks.task import Task, rounded
 from bothways.tokenizer import Encoding, Text
 
@@ -34,11 +32,8 @@ class MultiLabel(Task):
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> list[str]:
-        if isinstance(cell, str) and re.fullmatch(r"""\s*\[\s*(['"].*['"])?\s*\]\s*""", cell):
-            raise InputError(
-                f"{place}: {cell!r} in column {column!r} is a list as Python writes it; write its labels with "
-                f"{SEPARATOR!r} between them, or use JSON lines or Parquet, which have lists."
-            )
+        advice = f"write its labels with {SEPARATOR!r} between them, or use JSON lines or Parquet, which have lists"
+        refuse_written_list(cell, column, place, advice)
         labels = cell if isinstance(cell, list) else as_text(cell, column, place).split(SEPARATOR)
         labels = [as_text(label, column, place).strip() for label in labels]
         return [label for label in labels if label]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ class Regression(Task):
         if not abs(number) <= LARGEST:
             raise InputError(f"{place}: {cell!r} in column {column!r} is not a number.")
         return number
+
+    @classmethod
+    def labels_in(cls, value: float) -> Iterable[str]:
+        """One for all numbers: some number must be trained on, whichever."""
+        return ("a number",)
 
     @classmethod
     def learn(cls, name: str, column: str, values: Sequence[float | None], source: str) -> OutputConfig:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bothways.batch import UNLABELLED, Predictions
-from bothways.tasks.cells import as_text
+from bothways.tasks.cells import as_text, refuse_written_list
 from bothways.tasks.task import Task, rounded, softmax
 from bothways.tokenizer import Encoding, Text
 
@@ -22,6 +22,7 @@ class SingleLabel(Task):
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> str:
+        refuse_written_list(cell, column, place, "give one label alone, or declare the output as multi")
         return as_text(cell, column, place)
 
     @classmethod

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bothways.batch import UNLABELLED, Predictions
 from bothways.errors import InputError
-from bothways.tasks.cells import as_text
+from bothways.language import CHINESE
+from bothways.tasks.cells import as_text, refuse_written_list
 from bothways.tasks.task import Task, rounded, softmax
 from bothways.tokenizer import Encoding, Text
 
@@ -37,11 +38,16 @@ class Tags(Task):
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> list[str]:
+        refuse_written_list(
+            cell, column, place, "write its tags with spaces between them, or use JSON lines or Parquet"
+        )
         tags = cell if isinstance(cell, list) else as_text(cell, column, place).split()
         if len(tags) != len(text):
+            characters = f" of {len(text[0])} characters" if len(text) == 1 and CHINESE.search(text[0]) else ""
             raise InputError(
-                f"{place}: {len(text)} tokens but {len(tags)} tags in column {column!r}; give one tag for each token, "
-                f"tokens separated by spaces (in Chinese, too, where each character may be one)."
+                f"{place}: {len(text)} tokens{characters} but {len(tags)} tags in column {column!r}; give one tag for "
+                f"each token, tokens separated by spaces (in Chinese, too, or one tag for each character of a sentence "
+                f"without spaces)."
             )
         return [as_text(tag, column, place) for tag in tags]
 
@@ -107,6 +113,20 @@ class Tags(Task):
             "recall": right / max(1, all_true),
             "f1": 2 * right / max(1, all_found + all_true),
         }
+
+
+def words_of(text: str, tags: Any = None) -> list[str]:
+    """A text → the words that have a tag each: what spaces part, or the characters of Chinese without spaces.
+
+    `tags`: the cell of their tags, if there is one. Such a sentence with a single tag is a word, as in tables whose
+    texts are parted into words.
+    """
+    words = text.split()
+    characters = list("".join(words))
+    if len(words) != 1 or not CHINESE.search(text):
+        return words
+    given = tags.split() if isinstance(tags, str) else tags
+    return characters if not given or (isinstance(given, list) and len(given) == len(characters)) else words
 
 
 def has_scheme(labels: Sequence[str]) -> bool:

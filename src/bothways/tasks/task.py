@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
@@ -147,6 +148,17 @@ def in_order(labels: Iterable[str]) -> list[str]:
     if all(re.fullmatch(r"-?\d+", label) for label in labels):
         return sorted(labels, key=lambda label: (int(label), label))
     return sorted(labels)
+
+
+def alike(labels: Iterable[str]) -> list[tuple[str, ...]]:
+    """Labels that a person may have meant to be the same: they differ only in spaces at their ends, in capitals, in the
+    form of their characters (Unicode's NFKC), or in how a number is written. Each group in the order given."""
+    groups: dict[str | float, list[str]] = {}
+    for label in labels:
+        plain = unicodedata.normalize("NFKC", label).strip().casefold()
+        number = re.fullmatch(r"[+-]?\d{1,15}(\.\d*)?", plain)
+        groups.setdefault(float(plain) if number else plain, []).append(label)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
 def shown(labels: Sequence[str], most: int = 10) -> str:
