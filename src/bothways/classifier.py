@@ -22,6 +22,7 @@ from bothways.model.config import OutputConfig
 from bothways.tables.table import Columns, Table
 from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
+from bothways.tasks.task import alike
 from bothways.tokenizer import Text
 from bothways.training.config import OptimizerName, Precision
 
@@ -80,6 +81,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if len(texts) != len(labels):
             raise InputError(f"There are {len(texts)} texts but {len(labels)} labels; give one label each.")
         classes = sorted(set(labels))
+        for group in alike(map(str, classes)):
+            warnings.warn(f"Are the labels {', '.join(map(repr, group))} meant to be the same?", stacklevel=2)
         if len(classes) < 2:
             raise InputError("All texts have the same label; there is nothing to tell apart.")
         table = Table(
@@ -119,10 +122,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if not hasattr(self, "engine_"):
             raise NotFittedError("This TextClassifier has not learned anything yet; call fit or load first.")
         texts, pairs = separate(X)
-        reads = self.engine_.config.text_columns
-        if texts and (pairs is None) != (len(reads) == 1):
-            wanted, found = ("pairs of texts", "single texts") if pairs is None else ("single texts", "pairs of texts")
-            raise InputError(f"This classifier reads {wanted}, not {found}; give what it was trained on.")
         if not texts:
             return np.zeros((0, len(self.classes_)), np.float32)
         truncated, parts = 0, []
@@ -201,8 +200,11 @@ def separate_labels(y: Any) -> list[Any]:
     """
     if y is None or isinstance(y, (str, bytes, Mapping, Set)) or not hasattr(y, "__len__"):
         raise InputError(f"{y!r} is no list of labels; give one label for each text.")
+    shape: tuple[int, ...] = getattr(y, "shape", (len(y),))
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
+        raise InputError(f"The labels have the shape {tuple(shape)}; give one column, one label for each text.")
     given = np.empty(len(y), object)
-    given[:] = list(y.iloc[:, 0] if getattr(y, "ndim", 1) == 2 and hasattr(y, "iloc") and y.shape[1] == 1 else y)
+    given[:] = list(y.iloc[:, 0] if len(shape) == 2 and hasattr(y, "iloc") else y)
     labels = [alone(label) for label in given]
     for number, label in enumerate(labels, start=1):
         if label is None or label == "" or label != label:  # as NaN is

@@ -21,6 +21,7 @@ from tokenizers.processors import TemplateProcessing
 
 from bothways.errors import InputError
 from bothways.files.json_object import read_json_object
+from bothways.files.signs import require_own_content
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL_TOKENS = (PAD, UNK, CLS, SEP, MASK)
@@ -83,6 +84,7 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
         else:
             backend, entries = tokenizers.Tokenizer.from_file(str(path)), {}
     except Exception as error:  # the library raises plain Exception for whatever it cannot read
+        require_own_content(path)
         raise InputError(f"{path}: this cannot be read as a tokenizer ({error}).") from None
     if backend is not None and not isinstance(backend.model, WordPiece):
         raise InputError(f"{path}: this is a {type(backend.model).__name__} tokenizer; BERT needs WordPiece.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import InputError
+from bothways.files.signs import require_own_content
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -14,6 +15,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        require_own_content(path)
         raise InputError(f"{path}: this is not JSON ({error}); restore the file.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: this is JSON but not an object of keys and values; restore the file.")

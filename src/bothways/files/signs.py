@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import codecs
 import re
+from pathlib import Path
+
+from bothways.errors import InputError
 
 BEGINNING = 4096
 """Bytes that are looked at."""
@@ -40,6 +43,14 @@ def compression(beginning: bytes) -> str | None:
 def not_text(beginning: bytes) -> tuple[str, str] | None:
     """By its first bytes, what a file is that holds no UTF-8 text, and what to do with it; None if it may hold some."""
     return next(((kind, advice) for sign, kind, advice in OTHERS if sign.match(beginning)), None)
+
+
+def require_own_content(path: Path) -> None:
+    """Raise InputError if a file that could not be read is of another kind than its name says, as far as bytes tell."""
+    with path.open("rb") as stream:
+        other = not_text(stream.read(BEGINNING))
+    if other is not None:
+        raise InputError(f"{path}: this is {other[0]}; {other[1]}.") from None
 
 
 def encoding_advice(sample: bytes) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bothways.checks import fits, spelled
 from bothways.errors import InputError
 from bothways.files.json_object import read_json_object
+from bothways.files.signs import require_own_content
 from bothways.formats.names import (
     ACTIVATION_NAMES,
     DERIVED,
@@ -163,39 +163,10 @@ def check_encoder(content: Mapping[str, Any], where: str) -> None:
         raise InputError(f"{where}: num_attention_heads is {heads}, which does not divide hidden_size {hidden}.")
 
 
-def fits(value: object, hint: Any) -> bool:
-    """Whether a value from JSON has a type, as the fields of configurations spell it; types that JSON lacks are left
-    to whoever made the value."""
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if get_origin(hint) is UnionType:
-        return any(value is None if part is NoneType else fits(value, part) for part in get_args(hint))
-    if hint in (str, bool):
-        return isinstance(value, hint)
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, (list, tuple)) and all(fits(part, get_args(hint)[0]) for part in value)
-    return True
-
-
 def renamed(output: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of an output layer under today's names."""
     kind = str(output.get("kind"))
     return {**output, "kind": OLD_KINDS.get(kind, kind)}
-
-
-def spelled(hint: Any) -> str:
-    """A type that `fits` knows, in words."""
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is UnionType:
-        return " or ".join("null" if part is NoneType else spelled(part) for part in get_args(hint))
-    if get_origin(hint) is tuple:
-        return f"a list, each of it {spelled(get_args(hint)[0])}"
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
 
 
 Config = TypeVar("Config")
@@ -255,6 +226,7 @@ def read_weights(directory: Path, *, ours: bool) -> Weights:
                     weights.tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
                     weights.files[name] = file
         except (SafetensorError, OSError) as error:
+            require_own_content(file)
             raise InputError(f"{file}: the weights cannot be read ({error}); fetch the file again.") from None
     return weights
 
@@ -282,6 +254,9 @@ def weight_files(directory: Path) -> list[Path]:
             f"{pickles[0]}: weights in a pickle can run any code when opened, so they are not read; "
             f"have the directory converted to model.safetensors."
         )
+    others = sorted(path for ending in ("*.h5", "*.msgpack", "*.onnx") for path in directory.glob(ending))
+    if others:
+        raise InputError(f"{others[0]}: weights of another program are not read; convert them to model.safetensors.")
     raise InputError(f"{directory}: model.safetensors is missing; restore it.")
 
 

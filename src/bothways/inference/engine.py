@@ -69,7 +69,14 @@ class Engine:
         """Whether it reads texts as words."""
 
     def encode(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> list[Encoding]:
-        """Texts (or pairs of texts) as the model reads them, truncated to what it can read."""
+        """Texts (or pairs of texts) as the model reads them, truncated to what it can read.
+
+        Raises InputError for pairs where the model reads single texts, and the reverse.
+        """
+        if (pairs is None) != (len(self.config.text_columns) == 1):
+            kinds = ("pairs of texts", "single texts")
+            wanted, found = kinds if pairs is None else kinds[::-1]
+            raise InputError(f"This model reads {wanted}, not {found}; give what it was trained on.")
         return self.tokenizer.encode_batch(texts, pairs, max_length=self.config.longest, with_offsets=self.pretokenized)
 
     def run(self, encodings: Sequence[Encoding]) -> Predictions:

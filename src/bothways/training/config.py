@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_type_hints
 
+from bothways.checks import fits, spelled
 from bothways.errors import InputError
 
 Precision = Literal["fp32", "bf16"]
@@ -43,6 +44,8 @@ class Settings:
     """Decides fresh weights, order, masking and dropout."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            self.require(fits(getattr(self, name), hint), name, spelled(hint).replace("null", "None"))
         self.require(
             self.learning_rate is None or 0 < self.learning_rate <= 1,
             "learning_rate",
