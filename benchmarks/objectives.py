@@ -1,6 +1,6 @@
 """What pre-training earns: masked words and next sentences, masked words alone, none; a long run and a short one.
 
-One encoder for each row, from the same corpus with the same settings; each is judged on documents kept aside and, by
+One encoder for each row, from the same corpus with the same settings; each is evaluated on held-out documents and, by
 fine-tuning with the package's defaults, on a labelled table. Without `--corpus` and `--train` the reviews of the demo
 stand in.
 """
@@ -76,10 +76,10 @@ def main() -> None:
             runs += [("masked words alone", steps, False), ("masked words and next sentences", steps, True)]
         for index, (name, steps, next_sentence) in enumerate(runs):
             encoder = Path(folder) / str(index)
-            judged = {}
+            held_out = {}
             if steps:
                 config = replace(base, steps=steps, next_sentence=next_sentence)
-                judged = pretrain(corpus.directory, encoder, size=arguments.preset, config=config)[-1].held_out
+                held_out = pretrain(corpus.directory, encoder, size=arguments.preset, config=config)[-1].held_out
             else:
                 save_model(
                     encoder, new_encoder(preset(arguments.preset, corpus.tokenizer.vocab_size)), corpus.tokenizer
@@ -88,7 +88,7 @@ def main() -> None:
             for seed in range(arguments.seeds):
                 classifier = TextClassifier(encoder, seed=seed).fit(texts, labels)
                 found.append(accuracy_score(truth, classifier.predict(test)))
-            guessed = [f"{judged[output][-1][2]:.1%}" if output in judged else "" for output in ("mlm", "nsp")]
+            guessed = [f"{held_out[output][-1][2]:.1%}" if output in held_out else "" for output in ("mlm", "nsp")]
             each = ", ".join(f"{accuracy:.2%}" for accuracy in found)
             print(f"| {name} | {steps:,} | {' | '.join(guessed)} | {np.mean(found):.2%} | {each} |", flush=True)
 

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from bothways.batch import PackedBatch
+from bothways.hardware import default_device, keep_freed_memory, resolve
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, OutputConfig, preset
 from bothways.tokenizer import Encoding
-from bothways.training.config import Precision, default_device, keep_freed_memory, resolve
+from bothways.training.config import Precision
 
 TEXTS, TOKENS, VOCABULARY = 256, 64, 16_384
 
@@ -40,7 +41,7 @@ def seconds(bert: Bert, batch: PackedBatch) -> float:
 
 
 @torch.inference_mode()
-def main(rounds: int, precision: Precision) -> None:
+def main(rounds: int, precision: Precision | None) -> None:
     keep_freed_memory()
     dtype = resolve(precision, default_device())
     random = np.random.default_rng(0)
@@ -62,5 +63,5 @@ def main(rounds: int, precision: Precision) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30, help="pairs of runs")
-    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="unless given, the fastest here")
     main(**vars(parser.parse_args()))

@@ -28,7 +28,7 @@ class Labelled(NamedTuple):
     """A labelled table."""
 
     language: str
-    judged_on: str
+    evaluated_on: str
     label: str = "label"
 
 
@@ -81,7 +81,7 @@ def main() -> None:
         for name in arguments.tables:
             about = TABLES[name]
             texts, labels = read(arguments.data / name / "train.csv.xz", about.label, arguments.rows)
-            test, truth = read(arguments.data / name / f"{about.judged_on}.csv.xz", about.label)
+            test, truth = read(arguments.data / name / f"{about.evaluated_on}.csv.xz", about.label)
             encoder = locate(getattr(arguments, about.language))
             fresh = Path(scratch) / about.language
             methods = {} if "shipped" in arguments.without else {encoder.name: encoder}
@@ -90,7 +90,7 @@ def main() -> None:
             if "svm" not in arguments.without:
                 svm = BagOfWords().fit(texts, labels)
                 print(
-                    f"| {name} {about.judged_on} | {len(texts):,} | TF-IDF + linear SVM "
+                    f"| {name} {about.evaluated_on} | {len(texts):,} | TF-IDF + linear SVM "
                     f"| {accuracy_score(truth, svm.predict(test)):.2%} | | |",
                     flush=True,
                 )
@@ -103,7 +103,7 @@ def main() -> None:
                     found.append(accuracy_score(truth, classifier.predict(test)))
                 each = ", ".join(f"{accuracy:.2%}" for accuracy in found)
                 print(
-                    f"| {name} {about.judged_on} | {len(texts):,} | {method} | {np.mean(found):.2%} | {each} "
+                    f"| {name} {about.evaluated_on} | {len(texts):,} | {method} | {np.mean(found):.2%} | {each} "
                     f"| {np.median(seconds):.0f} |",
                     flush=True,
                 )

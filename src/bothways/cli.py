@@ -186,13 +186,13 @@ def finetune(
     config: OmitArgPrefixes[FinetuningFlags] = FinetuningFlags(),
     overwrite: bool = False,
 ) -> None:
-    """Train a classifier from a labelled table and judge it on rows it has not seen.
+    """Train a classifier from a labelled table and evaluate it on rows it has not seen.
 
     Args:
         train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
         out: Directory to write.
         encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
-        dev: Table to judge the result on; without it a tenth of the training rows is kept aside.
+        dev: Table to evaluate the result on; without it a tenth of the training rows is held out.
         text: Column of the text; with a tags output, of the tokens separated by spaces.
         text_pair: Column of the second text of a pair.
         label: Column of the label; short for one single-label output of that name.
@@ -218,7 +218,7 @@ def finetune(
 def evaluate(
     model: Positional[Path], file: Positional[str], /, json_file: Annotated[Path | None, arg(name="json")] = None
 ) -> None:
-    """Judge a classifier on a labelled table with the columns it was trained on.
+    """Evaluate a classifier on a labelled table with the columns it was trained on.
 
     Args:
         model: Directory of a classifier.

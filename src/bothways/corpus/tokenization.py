@@ -56,7 +56,7 @@ class CachedTokenizer:
         return tokens, np.diff(ends)
 
     def _learn(self, words: list[str]) -> None:
-        """TokenizedDocuments the words that are not known yet."""
+        """Tokenize the words that are not known yet."""
         if len(self._places) > self.MOST or self._characters > self.MOST_CHARACTERS:
             self._forget()
         new = list(set(words).difference(self._places))
@@ -100,7 +100,7 @@ class DocumentTokenizer:
         self.remembered = CachedTokenizer(tokenizer)
 
     def __call__(self, group: Sequence[Document]) -> TokenizedDocuments:
-        """TokenizedDocuments some documents."""
+        """Tokenize some documents."""
         sentences = [[s for line in document for s in split_sentences(line)] for document in group]
         flat = [sentence for document in sentences for sentence in document]
         if self.words is None:

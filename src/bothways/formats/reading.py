@@ -279,7 +279,7 @@ def discover_outputs(content: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     names = content.get("architectures") or [""]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: architectures is {names!r}; it must be a list of names.")
-    choice = names[0].endswith("ForMultipleChoice")  # its classifier judges one of several texts against the others
+    choice = names[0].endswith("ForMultipleChoice")  # its classifier sets one of several texts against the others
     if "classifier.weight" in tensors and not outputs and not choice:
         width = len(tensors["classifier.weight"])
         if names[0].endswith("ForTokenClassification"):

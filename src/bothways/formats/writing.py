@@ -96,7 +96,7 @@ def to_published_config(config: BertConfig, dtype: torch.dtype = torch.float32) 
         "model_type": "bert",
         "architectures": [architecture(config.outputs)],
         **{theirs: encoder[ours] for ours, theirs in ENCODER_KEYS.items()},
-        "attention_probs_dropout_prob": config.encoder.dropout,
+        "attention_probs_dropout_prob": 0.0,  # see `model.attention`
         "pad_token_id": 0,
         "dtype": str(dtype).removeprefix("torch."),
     }

@@ -1,6 +1,7 @@
 """Multi-head self-attention over sequences laid end to end (arXiv 1706.03762, section 3.2.2).
 
-This is the only place that knows where a sequence ends.
+This is the only place that knows where a sequence ends. Unlike the paper's, its probabilities have no dropout: the
+fused kernels of CPUs and those of variable length do not offer it, and what attention adds to a token has dropout.
 """
 
 import math

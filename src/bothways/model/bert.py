@@ -85,7 +85,8 @@ class Bert(nn.Module):
             self._initialise(module)
 
     def _initialise(self, module: nn.Module) -> None:
-        """Normal weights, zero biases, as published (google-research/bert, modeling.py)."""
+        """Normal weights and zero biases. The published code redraws what lies beyond two standard deviations
+        (google-research/bert, modeling.py, truncated_normal_initializer); `transformers` does not, nor do we."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=self.config.encoder.initializer_range)
         if isinstance(module, nn.Linear):

@@ -100,7 +100,7 @@ class Muon(torch.optim.Muon):
 def orthogonalize(
     matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float, dtype: torch.dtype
 ) -> Tensor:
-    """About the nearest orthogonalize matrix, by Newton and Schulz (github.com/KellerJordan/Muon).
+    """About the nearest orthogonal matrix, by Newton and Schulz (github.com/KellerJordan/Muon).
 
     (rows, columns), or (n, rows, columns) for n of them → the same in `dtype`. bf16 has digits enough for it, but is
     for machines that are fast at it; a CPU that is not has a shorter way.
@@ -125,7 +125,7 @@ def orthogonalize(
 def orthogonalize_by_eigenvectors(
     matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> Tensor:
-    """What `orthogonalize` finds, to about four digits, for a third of the arithmetic: (rows, columns) → the same.
+    """What `orthogonalize` finds, within 5e-4, in a half to a third of the time: (rows, columns) → the same.
 
     The iteration changes nothing but singular values, so it can run on these numbers alone. They are the roots of the
     eigenvalues of the smaller Gram matrix, whose eigenvectors cost less than fifteen products (docs/decisions.md).
