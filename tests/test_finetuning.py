@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from conftest import films, random_bert
 
+from bothways import hardware
 from bothways.errors import InputError
 from bothways.evaluation.evaluate import evaluate_file
 from bothways.finetuning.config import FinetuningConfig
@@ -168,6 +170,34 @@ def test_the_engine_streams_and_keeps_order(encoder_directory: Path, tmp_path: P
     together = np.concatenate([task.probabilities(window) for window in engine.predict(iter(texts))])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(probabilities(fast, texts)["mood"], alone, atol=0.03)
+
+
+@pytest.mark.parametrize("side_by_side", [2, 3])
+def test_batches_side_by_side_give_the_same_answers(
+    encoder_config: EncoderConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, side_by_side: int
+) -> None:
+    """Each on a core of its own, from several threads at once; each thread of the pool works alone."""
+    outputs = (
+        OutputConfig(name="mood", kind="single", labels=("a", "b"), reads="mean"),
+        OutputConfig(name="slots", kind="tags", labels=("O", "B"), reads="tokens"),
+    )
+    bert = random_bert(encoder_config, *outputs)
+    texts = [text.split() for text in films(60)[0]]
+    engine = Engine(bert, tokenizer, precision="fp32", batch_tokens=64)
+    engine.backend.side_by_side = 1
+    expected = probabilities(engine, texts)
+    monkeypatch.setattr("bothways.hardware.cores", lambda: side_by_side)
+    hardware.core_pool.cache_clear()
+    engine.backend.side_by_side = side_by_side
+    with ThreadPoolExecutor(3) as callers:
+        for found in callers.map(lambda _: probabilities(engine, texts), range(6)):
+            np.testing.assert_allclose(found["mood"], expected["mood"], atol=1e-5)
+            for ours, theirs in zip(found["slots"], expected["slots"], strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    before = torch.get_num_threads()
+    assert set(hardware.core_pool().map(lambda _: torch.get_num_threads(), range(4))) == {1}
+    assert torch.get_num_threads() == before
+    hardware.core_pool.cache_clear()
 
 
 def test_filler_of_bf16_gets_no_answer(encoder_config: EncoderConfig, tokenizer: Tokenizer) -> None:

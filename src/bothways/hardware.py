@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,44 @@ def compiles_each_shape(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether matrix products are done by code made for one shape, which takes longer to make than to run, so that few
     shapes are fast: oneDNN, which multiplies bf16 on a CPU, works so (docs/decisions.md)."""
     return device.type == "cpu" and dtype == torch.bfloat16
+
+
+@cache
+def openmp() -> ctypes.CDLL | None:
+    """The OpenMP library by which PyTorch shares out operations over threads; None if it is not found."""
+    folder = Path(torch.__file__).parent / "lib"
+    found = sorted(path for name in ("libgomp*", "libiomp*", "libomp*") for path in folder.glob(name))
+    return ctypes.CDLL(str(found[0])) if found else None
+
+
+def use_one_thread() -> None:
+    """Have the operations of the calling thread use this thread alone; those of others stay as they are.
+
+    `torch.set_num_threads` would change them for the whole process.
+    """
+    torch.get_num_threads()  # which sets the number of a new thread, so that it is not set after this
+    library = openmp()
+    assert library is not None, "ask `cores` first"
+    library.omp_set_num_threads(1)
+
+
+def cores() -> int:
+    """How many operations can run side by side, a thread each; 1 if it cannot be arranged."""
+    return torch.get_num_threads() if openmp() is not None else 1
+
+
+@cache
+def core_pool() -> ThreadPoolExecutor:
+    """A thread for each core, each of which works alone.
+
+    Several pieces of work, a core each, are faster than one after the other on all cores, whose threads meet after
+    every operation (docs/decisions.md).
+    """
+    return ThreadPoolExecutor(cores(), thread_name_prefix="core", initializer=use_one_thread)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=core_pool.cache_clear)  # a fork has none of the threads
 
 
 @cache

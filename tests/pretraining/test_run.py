@@ -205,10 +205,10 @@ def test_every_rank_has_something_to_compute(corpus: Corpus) -> None:
         assert sum(labelled[:4]) == sum(labelled[4:])
 
 
-def test_judging_changes_nothing(corpus: Corpus) -> None:
+def test_evaluating_changes_nothing(corpus: Corpus) -> None:
     bert = new_encoder(preset("tiny", corpus.tokenizer.vocab_size))
     held_out = HeldOut(corpus, CONFIG, split_documents(corpus, CONFIG)[1])
-    first, again = (held_out.judge(bert, torch.float32, torch.device("cpu")) for _ in range(2))
+    first, again = (held_out.evaluate(bert, torch.float32, torch.device("cpu")) for _ in range(2))
     assert first == again
     assert first["nsp"][1] == pytest.approx(0.5, abs=0.15)
     assert first["mlm"][0] == pytest.approx(np.log(corpus.tokenizer.vocab_size), abs=0.3)

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from bothways.batch import PackedBatch
-from bothways.hardware import compiles_each_shape, default_device, keep_freed_memory, resolve
+from bothways.hardware import compiles_each_shape, cores, default_device, keep_freed_memory, resolve
 from bothways.model.bert import Bert
 from bothways.training.config import Precision
 
 
 class Backend(Protocol):
     """Packed batches in, logits out. Threads may share one."""
+
+    side_by_side: int
+    """How many batches it computes at a time, each on a core of its own; 1: one after the other."""
 
     def logits(self, batch: PackedBatch) -> Mapping[str, Tensor]:
         """By output layer: (rows, width) float32 on the CPU, a row for each sequence, or token, that it reads."""
@@ -33,17 +36,20 @@ class TorchBackend:
         precision: Precision | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """`outputs`: the output layers to compute. Where the number format stays, the weights of `bert` are shared and
-        not copied, so it must not be trained further."""
+        """`outputs`: the output layers to compute. Where number format and device stay, the weights of `bert` are shared
+        and not copied, so it must not be trained further."""
         keep_freed_memory()
         self.device = device or default_device()
         dtype = resolve(precision, self.device)
         self.outputs = outputs
-        shared = {id(tensor): tensor for tensor in (*bert.parameters(), *bert.buffers())}
+        tensors = [*bert.parameters(), *bert.buffers()]
+        stays = dtype == torch.float32 and all(tensor.device == self.device for tensor in tensors)
+        shared = {id(tensor): tensor for tensor in tensors if stays}
         self.bert = copy.deepcopy(bert, shared).to(self.device).eval()
         # Only the encoder is worth a faster format; output layers are small, and scores deserve their digits.
         self.bert.embeddings.to(dtype)
         self.bert.encoder.to(dtype)
+        self.side_by_side = cores() if self.device.type == "cpu" else 1
         self.rounds_up = compiles_each_shape(self.device, dtype)
 
     @torch.inference_mode()

@@ -19,11 +19,15 @@ from bothways.batching import by_length
 from bothways.errors import InputError
 from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
+from bothways.hardware import core_pool
 from bothways.inference.backend import Backend, TorchBackend
 from bothways.model.bert import Bert
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Encoding, Text, Tokenizer
 from bothways.training.config import Precision
+
+LEAST_TOKENS = 64
+"""A batch of fewer is not worth a core of its own."""
 
 
 def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
@@ -54,17 +58,19 @@ class Engine:
         precision: Precision | None = None,
         device: torch.device | None = None,
         backend: Backend | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
         window: int = 8192,
     ) -> None:
         """`backend`: what computes the logits; unless given, PyTorch with `precision` on `device`. `batch_tokens`: most
-        tokens in one forward pass. `window`: texts sorted by length together."""
+        tokens in one forward pass; None: 1,024 if batches are computed side by side, else 8,192. `window`: texts sorted
+        by length together."""
         self.config, self.tokenizer = bert.config, tokenizer
-        self.batch_tokens, self.window = batch_tokens, window
         self.tasks = tasks_of(bert.config.outputs)
         """What its output layers decide, in order."""
         names = [task.name for task in self.tasks]
         self.backend = backend or TorchBackend(bert, names, precision=precision, device=device)
+        self.batch_tokens = batch_tokens or (1024 if self.backend.side_by_side > 1 else 8192)
+        self.window = window
         self.pretokenized = any(task.pretokenized for task in self.tasks)
         """Whether it reads texts as words."""
 
@@ -82,12 +88,14 @@ class Engine:
     def run(self, encodings: Sequence[Encoding]) -> Predictions:
         """The logits of any number of encodings, in their order. None depends on its neighbours."""
         lengths = np.array([len(encoding) for encoding in encodings], np.int64)
-        order = by_length(lengths, self.batch_tokens)
-        parts: dict[str, list[np.ndarray]] = {task.name: [] for task in self.tasks}
-        for indices in order:
-            batch = PackedBatch.pack([encodings[i] for i in indices])
-            for name, logits in self.backend.logits(batch).items():
-                parts[name].append(logits.numpy())
+        side_by_side = self.backend.side_by_side
+        order = by_length(lengths, min(self.batch_tokens, max(LEAST_TOKENS, -(-int(lengths.sum()) // side_by_side))))
+        batches = [PackedBatch.pack([encodings[i] for i in indices]) for indices in order]
+        if side_by_side > 1 and len(batches) > 1:  # the longest first, so that no core waits for another at the end
+            computed = list(core_pool().map(self.backend.logits, reversed(batches)))[::-1]
+        else:
+            computed = [self.backend.logits(batch) for batch in batches]
+        parts = {task.name: [logits[task.name].numpy() for logits in computed] for task in self.tasks}
         of_texts, of_tokens = {}, {}
         given = np.argsort(np.concatenate([*order, np.empty(0, np.int64)]))  # where each text is found
         for task in self.tasks:

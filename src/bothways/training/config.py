@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal, TypeVar, get_type_hints
 
@@ -45,7 +46,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
-            self.require(fits(getattr(self, name), hint), name, spelled(hint).replace("null", "None"))
+            value = getattr(self, name)
+            finite = not isinstance(value, float) or math.isfinite(value)  # what is not is told the limits below
+            self.require(fits(value, hint) or not finite, name, spelled(hint).replace("null", "None"))
         self.require(
             self.learning_rate is None or 0 < self.learning_rate <= 1,
             "learning_rate",
