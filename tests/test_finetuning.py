@@ -187,6 +187,7 @@ def test_batches_side_by_side_give_the_same_answers(
     engine.backend.side_by_side = 1
     expected = probabilities(engine, texts)
     monkeypatch.setattr("bothways.hardware.cores", lambda: side_by_side)
+    monkeypatch.setattr("bothways.inference.engine.SIDE_BY_SIDE_TOKENS", 20)
     hardware.core_pool.cache_clear()
     engine.backend.side_by_side = side_by_side
     with ThreadPoolExecutor(3) as callers:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bothways.batch import PackedBatch
 from bothways.hardware import compiles_each_shape, cores, default_device, keep_freed_memory, resolve
+from bothways.inference.prepared import prepared
 from bothways.model.bert import Bert
 from bothways.training.config import Precision
 
@@ -36,19 +37,19 @@ class TorchBackend:
         precision: Precision | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """`outputs`: the output layers to compute. Where number format and device stay, the weights of `bert` are shared
-        and not copied, so it must not be trained further."""
+        """`outputs`: the output layers to compute. `bert` must not be trained further, since the backend may share
+        some of its weights."""
         keep_freed_memory()
         self.device = device or default_device()
         dtype = resolve(precision, self.device)
         self.outputs = outputs
-        tensors = [*bert.parameters(), *bert.buffers()]
-        stays = dtype == torch.float32 and all(tensor.device == self.device for tensor in tensors)
-        shared = {id(tensor): tensor for tensor in tensors if stays}
-        self.bert = copy.deepcopy(bert, shared).to(self.device).eval()
-        # Only the encoder is worth a faster format; output layers are small, and scores deserve their digits.
-        self.bert.embeddings.to(dtype)
-        self.bert.encoder.to(dtype)
+        if self.device.type == "cpu" and dtype == torch.float32:
+            self.bert = prepared(bert)
+        else:
+            self.bert = copy.deepcopy(bert).to(self.device).eval().requires_grad_(False)
+            # Only the encoder is worth a faster format; output layers are small, and scores deserve their digits.
+            self.bert.embeddings.to(dtype)
+            self.bert.encoder.to(dtype)
         self.side_by_side = cores() if self.device.type == "cpu" else 1
         self.rounds_up = compiles_each_shape(self.device, dtype)
 

@@ -26,8 +26,8 @@ from bothways.tasks import tasks_of
 from bothways.tokenizer import Encoding, Text, Tokenizer
 from bothways.training.config import Precision
 
-LEAST_TOKENS = 64
-"""A batch of fewer is not worth a core of its own."""
+ALONE_TOKENS, SIDE_BY_SIDE_TOKENS = 8192, 1024
+"""Most tokens in a batch that has the whole machine, and in one that has a core of its own."""
 
 
 def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
@@ -62,15 +62,13 @@ class Engine:
         window: int = 8192,
     ) -> None:
         """`backend`: what computes the logits; unless given, PyTorch with `precision` on `device`. `batch_tokens`: most
-        tokens in one forward pass; None: 1,024 if batches are computed side by side, else 8,192. `window`: texts sorted
-        by length together."""
+        tokens in one forward pass; None: what suits the machine. `window`: texts sorted by length together."""
         self.config, self.tokenizer = bert.config, tokenizer
         self.tasks = tasks_of(bert.config.outputs)
         """What its output layers decide, in order."""
         names = [task.name for task in self.tasks]
         self.backend = backend or TorchBackend(bert, names, precision=precision, device=device)
-        self.batch_tokens = batch_tokens or (1024 if self.backend.side_by_side > 1 else 8192)
-        self.window = window
+        self.batch_tokens, self.window = batch_tokens, window
         self.pretokenized = any(task.pretokenized for task in self.tasks)
         """Whether it reads texts as words."""
 
@@ -88,10 +86,11 @@ class Engine:
     def run(self, encodings: Sequence[Encoding]) -> Predictions:
         """The logits of any number of encodings, in their order. None depends on its neighbours."""
         lengths = np.array([len(encoding) for encoding in encodings], np.int64)
-        side_by_side = self.backend.side_by_side
-        order = by_length(lengths, min(self.batch_tokens, max(LEAST_TOKENS, -(-int(lengths.sum()) // side_by_side))))
+        enough = int(lengths.sum()) >= 2 * self.backend.side_by_side * SIDE_BY_SIDE_TOKENS
+        side_by_side = self.backend.side_by_side > 1 and enough
+        order = by_length(lengths, self.batch_tokens or (SIDE_BY_SIDE_TOKENS if side_by_side else ALONE_TOKENS))
         batches = [PackedBatch.pack([encodings[i] for i in indices]) for indices in order]
-        if side_by_side > 1 and len(batches) > 1:  # the longest first, so that no core waits for another at the end
+        if side_by_side:  # the longest first, so that no core waits for another at the end
             computed = list(core_pool().map(self.backend.logits, reversed(batches)))[::-1]
         else:
             computed = [self.backend.logits(batch) for batch in batches]
