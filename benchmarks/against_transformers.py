@@ -125,7 +125,7 @@ def inference(model: Path, texts: list[str], rounds: int, max_length: int) -> No
     def they() -> list[str]:
         return [answer["label"] for answer in pipeline(texts, truncation=True, max_length=max_length)]
 
-    lengths = [len(encoding) for encoding in engine.encode(texts)]
+    lengths = np.array([len(encoding) for encoding in engine.encode(texts)])
     same = np.mean([a == b for a, b in zip(we(), they(), strict=True)])
     times = []
     for _ in range(rounds):
