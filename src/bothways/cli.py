@@ -354,7 +354,7 @@ def show_metrics(metrics: dict[str, Any]) -> None:
             table.add_row(escape(name), figure.replace("_", " "), shown)
     Console().print(table)
     if metrics.get("truncated"):
-        say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were cut.")
+        say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")
 
 
 def say(sentence: str) -> None:

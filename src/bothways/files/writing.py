@@ -139,7 +139,8 @@ def refuse_in_use(path: str | os.PathLike | None, reads: Iterable[str | os.PathL
         if regular and os.path.samestat(goal, found):
             what = "standard input" if read == STANDARD_INPUT else read
             where = "Standard output" if path is None else path
-            raise InputError(f"{where} holds {what}, which is in use; name another {kind_of_place(goal)} to write.")
+            kind = kind_of_place(goal)
+            raise InputError(f"{where} would replace {what}, which is in use; name another {kind} to write.")
 
 
 def kind_of_place(found: os.stat_result) -> str:
