@@ -9,7 +9,7 @@ demo: .venv/demo.done  ## pre-train, fine-tune and compare on real reviews, Chin
 	.venv/demo/bin/bothways demo --out bothways-demo --overwrite
 
 test: .venv/dev.done  ## all tests
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/dev/bin/python -m pytest --numprocesses auto
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/dev/bin/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/dev.done  ## format, lint, types, which room imports which
 	.venv/dev/bin/ruff format --check .
