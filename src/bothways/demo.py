@@ -41,9 +41,9 @@ TEST_ROWS, TRAIN_ROWS = 2000, 4000
 PRETRAINING = PretrainingConfig(steps=2000, batch_tokens=1024, sequence_lengths=(64,))
 PROBE, SECONDS = 10, 60.0
 """Pre-training takes this long: as many of its updates as `PROBE` of them say that the machine can do."""
-FAST = 30.0
-"""Updates a second on a machine that takes `TRAIN_ROWS` in its stride; a slower one gets fewer, `LEAST_ROWS` at least.
-"""
+FAST, SLOW = 30.0, 15.0
+"""Updates a second. A machine that is less than fast sees the reviews twice in fine-tuning, not as often as is best; one
+that is slower than slow gets fewer of them, `LEAST_ROWS` at least."""
 LEAST_ROWS = 1000
 SHORT = {"Chinese": 60, "English": 200}
 """Classifiers are trained and evaluated on reviews of at most so many characters, so that none is truncated."""
@@ -106,6 +106,7 @@ class Demo:
         self.best: dict[str, TextClassifier] = {}
         """By language: on the shipped encoder."""
         self.rows = TRAIN_ROWS
+        self.epochs: int | None = None
 
     def tell(self, sentence: str) -> None:
         """Say what is done now, and how long it took to get here."""
@@ -126,7 +127,8 @@ class Demo:
         fit(new_encoder(size), corpus, probe, quiet=True)  # the first updates of a process are slow
         speed = PROBE / fit(new_encoder(size), corpus, probe, quiet=True).seconds
         steps = min(PRETRAINING.steps, max(PROBE, round(SECONDS * speed)))
-        self.rows = min(TRAIN_ROWS, max(LEAST_ROWS, round(TRAIN_ROWS * speed / FAST)))
+        self.rows = min(TRAIN_ROWS, max(LEAST_ROWS, round(TRAIN_ROWS * speed / SLOW)))
+        self.epochs = None if speed >= FAST else 2
         self.tell(f"Pre-training for {steps:,} updates: guessing hidden words, and whether one text follows another.")
         encoder = new_encoder(size)
         fit(encoder, corpus, replace(PRETRAINING, steps=steps))
@@ -151,7 +153,7 @@ class Demo:
         }
         for method, encoder in encoders.items():
             self.tell(f"{language}: {method}, fine-tuning on the same reviews.")
-            self.best[language] = TextClassifier(encoder, verbose=True).fit(texts, labels)
+            self.best[language] = TextClassifier(encoder, epochs=self.epochs, verbose=True).fit(texts, labels)
             record(method, self.best[language].predict(test_texts))
         self.best[language].save(self.scratch / language.lower())
 
