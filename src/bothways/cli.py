@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from bothways.errors import InputError
+# What is imported here is there before `bothways --help` says a word, so none of it may import torch.
+from bothways.corpus.duplicates import Duplicates
+from bothways.corpus.word_segmentation import Words
+from bothways.errors import InputError, Stopped
+from bothways.finetuning.config import FinetuningConfig
+from bothways.formats.hub import AUTO
+from bothways.pretraining.config import PretrainingConfig
 
 if TYPE_CHECKING:
     from bothways.inference.engine import Engine
     from bothways.tables.table import Columns
-from bothways.corpus.duplicates import Duplicates
-from bothways.corpus.word_segmentation import Words
-from bothways.errors import Stopped
-from bothways.finetuning.config import FinetuningConfig
-from bothways.formats.hub import AUTO
-from bothways.pretraining.config import PretrainingConfig
 
 
 @contextmanager

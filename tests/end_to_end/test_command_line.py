@@ -175,3 +175,9 @@ def test_names_in_brackets_are_names(shell: Shell, encoder_directory: Path, tmp_
     use = ("finetune", "--train", "a.csv", "--encoder", encoder_directory, "--out", "out", "--epochs", "1")
     out, _ = shell(*use, "--label", "rating[/5]")
     assert "rating[/5]" in out
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    """Which takes seconds to import; what a verb needs is imported when it runs."""
+    code = "import sys, bothways.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
