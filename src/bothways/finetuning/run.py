@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bothways.errors import InputError
 from bothways.evaluation.evaluate import evaluate
 from bothways.files.writing import refuse_existing
+from bothways.finetuning.collapse import RESTARTS, collapsed_outputs, restarted, say_collapsed
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
+from bothways.finetuning.early_stopping import EarlyStopping
 from bothways.finetuning.examples import Examples
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.model_card import classifier_card
@@ -27,7 +30,8 @@ from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
 from bothways.tables.table import Columns, Table, learn_outputs, read_table, remarks, split_off
 from bothways.tasks import tasks_of
-from bothways.tokenizer import Tokenizer
+from bothways.tasks.task import Target
+from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.config import TrainingConfig
 from bothways.training.log import TrainingLog
 from bothways.training.loop import Report, train
@@ -51,6 +55,7 @@ def resolved_for(config: FinetuningConfig, bert: Bert, rows: int) -> ResolvedCon
         width=encoder.hidden_size,
         max_length=bert.config.longest,
         dropout=encoder.dropout,
+        deviation=float(bert.embeddings.token.weight.detach().std()),
         rows=rows,
         micro_batch_tokens=tokens_at_once(device),
         precision=fast_precision(device),
@@ -64,9 +69,13 @@ def fit(
     config: FinetuningConfig | None = None,
     *,
     outputs: Sequence[OutputConfig] | None = None,
+    dev: Table | None = None,
     quiet: bool = False,
 ) -> TrainingLog:
-    """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
+    """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place.
+
+    `dev`: rows to evaluate on, for early stopping. A training that collapses is started anew.
+    """
     chosen = resolved_for(config or FinetuningConfig(), bert, len(table))
     outputs = tuple(
         replace(output, reads=chosen.pooling) if output.reads == "first" else output
@@ -79,24 +88,63 @@ def fit(
         text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
     )
     bert.set_dropout(chosen.dropout)
-    with keeping_torch_state():
-        torch.manual_seed(chosen.seed)
-        bert.attach(*outputs)
     encodings = tokenizer.encode_batch(
         table.texts, table.pairs, max_length=bert.config.longest, with_offsets=columns.pretokenized
     )
-    tasks = tasks_of(outputs)
-    standardized = {task.name: task.standardize(table.targets(task)) for task in tasks}
-    targets = {name: easy for name, (easy, _) in standardized.items()}
-    log = train(
-        bert,
-        Examples(encodings, targets, tasks, chosen),
-        TrainingConfig.of(chosen),
-        report=Report(name="fine-tuning", quiet=quiet),
-    )
-    for name, (_, restore) in standardized.items():
-        restore(bert.output(name))
+    targets = {task.name: table.targets(task) for task in tasks_of(outputs)}
+    bert.attach()
+    encoder = {name: weight.detach().clone() for name, weight in bert.state_dict().items()}
+    for restarts in range(RESTARTS + 1):
+        log = fit_once(
+            bert, tokenizer, encodings, targets, restarted(chosen, restarts), outputs=outputs, dev=dev, quiet=quiet
+        )
+        log.restarts = restarts
+        collapsed = collapsed_outputs(Engine(bert, tokenizer), encodings, targets)
+        if not collapsed:
+            break
+        say_collapsed(collapsed, restarts)
+        if restarts < RESTARTS:
+            bert.attach()
+            bert.load_state_dict(encoder)
     log.truncated = sum(encoding.dropped > 0 for encoding in encodings)
+    return log
+
+
+def fit_once(
+    bert: Bert,
+    tokenizer: Tokenizer,
+    encodings: Sequence[Encoding],
+    targets: Mapping[str, Sequence[Target]],
+    config: ResolvedConfig,
+    *,
+    outputs: tuple[OutputConfig, ...],
+    dev: Table | None = None,
+    quiet: bool = False,
+) -> TrainingLog:
+    """Put fresh `outputs` on `bert` and train all of it. `targets`: by output, one for each of the `encodings`."""
+    with keeping_torch_state():
+        torch.manual_seed(config.seed)
+        bert.attach(*outputs)
+    tasks = tasks_of(outputs)
+    standardized = {task.name: task.standardize(targets[task.name]) for task in tasks}
+    examples = Examples(encodings, {name: easy for name, (easy, _) in standardized.items()}, tasks, config)
+
+    def finish(trained: Bert) -> None:
+        for name, (_, restore) in standardized.items():
+            restore(trained.output(name))
+
+    stopping = None
+    if config.early_stopping is not None:
+        if not dev:
+            raise InputError("--early-stopping needs rows to evaluate on; name a table with --dev or hold some out.")
+        stopping = EarlyStopping(config.early_stopping, dev, tokenizer, epoch_ends=examples.epoch_ends, finish=finish)
+    report = Report(name="fine-tuning", quiet=quiet)
+    log = train(bert, examples, TrainingConfig.of(config), after_update=stopping, report=report)
+    if stopping is None:
+        finish(bert)
+    else:
+        stopping.restore(bert)
+        log.best_update = stopping.best_update
     return log
 
 
@@ -132,7 +180,7 @@ def finetune(
     bert, tokenizer, report = load_model(directory)
     print(report, file=sys.stderr)
     chosen = resolved_for(config, bert, len(table))
-    log = fit(bert, tokenizer, table, chosen, outputs=outputs)
+    log = fit(bert, tokenizer, table, chosen, outputs=outputs, dev=dev)
     if log.truncated:
         print(
             f"{log.truncated:,} of {len(table):,} training texts are longer than {bert.config.longest} tokens and are "
@@ -161,6 +209,8 @@ def described(log: TrainingLog, config: ResolvedConfig, rows: int) -> dict[str, 
         "updates": log.updates,
         "tokens": log.tokens,
         "seconds": round(log.seconds, 2),
+        "restarts": log.restarts,
+        "best_update": log.best_update,
         "losses": {name: round(entries[-1][1], 4) for name, entries in log.losses.items()},
-        "settings": asdict(config),
+        "settings": asdict(restarted(config, log.restarts)),
     }

@@ -52,6 +52,12 @@ class SingleLabel(Task):
         best = int(self.decide(probabilities))
         return {"label": self.output.labels[best], "score": rounded(probabilities[best]), "scores": scores}
 
+    def collapsed(self, expected: Sequence[int], predicted: Sequence[np.int64]) -> bool:
+        """One class for all, unless it is right for nine in ten: rare classes may be hard to learn."""
+        pairs = [(e, p) for e, p in zip(expected, predicted, strict=True) if self.labelled(e)]
+        right = sum(bool(e == p) for e, p in pairs)
+        return len({int(p) for _, p in pairs}) == 1 and right < 0.9 * len(pairs)
+
     def measure(self, expected: list[int], predicted: list[np.int64]) -> dict[str, Any]:
         from sklearn import metrics  # takes a second to import
 

@@ -137,6 +137,10 @@ class Task(ABC):
             **{name: value if isinstance(value, int) else float(value) for name, value in measured.items()},
         }
 
+    def collapsed(self, expected: Sequence[Target], predicted: Sequence[Decision]) -> bool:
+        """Whether training has failed so far that every text gets one answer where several are right."""
+        return False
+
     @abstractmethod
     def measure(self, expected: list[Target], predicted: list[Decision]) -> dict[str, Any]:
         """The metrics of one decision or more, all of texts whose target says something."""
