@@ -41,10 +41,10 @@ class FinetuningConfig(Settings):
     than 3,000 rows, their deviation divided by 0.02, that of fresh weights, 10 at most (docs/decisions.md); else 1."""
     output_rate: float | None = None
     """How many times the learning rate the output layers have. None: in the same cases 10, else 1."""
-    early_stopping: str | None = None
+    early_stopping: str = "none"
     """A metric of the rows to evaluate on, as it is called in metrics.json, for instance accuracy: they are evaluated
     after every epoch, the weights of the best are kept, and training ends after 3 epochs without a better one. Of
-    several outputs the mean counts. None: all epochs, and the last weights."""
+    several outputs the mean counts. none: all epochs, and the last weights."""
     epochs: int | None = None
     """How often every row is seen. None: 3 times, tables of 40,000 rows twice, small ones up to 10 times, until there
     are 300 updates."""

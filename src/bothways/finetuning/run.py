@@ -134,7 +134,7 @@ def fit_once(
             restore(trained.output(name))
 
     stopping = None
-    if config.early_stopping is not None:
+    if config.early_stopping != "none":
         if not dev:
             raise InputError("--early-stopping needs rows to evaluate on; name a table with --dev or hold some out.")
         stopping = EarlyStopping(config.early_stopping, dev, tokenizer, epoch_ends=examples.epoch_ends, finish=finish)
