@@ -342,16 +342,20 @@ def load_engine(directory: Path) -> Engine:
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
-    """The figures of each output as a table on standard output."""
+    """The metrics of each output as a table on standard output, those of single classes left out."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("output", "figure", "value")
-    for name, figures in metrics["outputs"].items():
-        for figure, value in figures.items():
+    table = Table("output", "metric", "value", "95 % interval")
+    for name, measured in metrics["outputs"].items():
+        intervals = measured.get("intervals", {})
+        for metric, value in measured.items():
+            if isinstance(value, (dict, list)):
+                continue
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            table.add_row(escape(name), figure.replace("_", " "), shown)
+            low_high = " – ".join(f"{edge:.4f}" for edge in intervals.get(metric, ()))
+            table.add_row(escape(name), metric.replace("_", " "), shown, low_high)
     Console().print(table)
     if metrics.get("truncated"):
         say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")

@@ -139,7 +139,7 @@ def finetune(
             f"truncated.",
             file=sys.stderr,
         )
-    metrics = evaluate(Engine(bert, tokenizer), dev) if len(dev) else {"examples": 0, "outputs": {}}
+    metrics = evaluate(Engine(bert, tokenizer), [dev]) if len(dev) else {"examples": 0, "outputs": {}}
     metrics["evaluated_on"] = f"{len(dev)} rows held out of {train_file}" if dev_file is None else os.fspath(dev_file)
     metrics["training"] = described(log, chosen, len(table))
     save_model(
