@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from bothways.evaluation.calibration import calibrate
 from bothways.evaluation.evaluate import evaluate
 from bothways.files.writing import refuse_existing
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
@@ -139,7 +140,9 @@ def finetune(
             f"truncated.",
             file=sys.stderr,
         )
+    calibrated = calibrate(bert, tokenizer, table, dev, coverage=config.coverage, seed=config.seed)
     metrics = evaluate(Engine(bert, tokenizer), [dev]) if len(dev) else {"examples": 0, "outputs": {}}
+    metrics["calibration"] = calibrated
     metrics["evaluated_on"] = f"{len(dev)} rows held out of {train_file}" if dev_file is None else os.fspath(dev_file)
     metrics["training"] = described(log, chosen, len(table))
     save_model(
