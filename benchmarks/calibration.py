@@ -1,11 +1,11 @@
 """Scores that mean something, and texts that are none of the classes.
 
-    python benchmarks/calibration.py --data FOLDER [--sets clinc150 agnews …] [--encoder minilm] [--rows 5000] [--seeds 1]
+    python benchmarks/calibration.py --data FOLDER [--sets clinc150 agnews …] [--encoder minilm] [--rows 5000]
 
-For each set: the expected calibration error on its test rows (dev rows where there is no test) of the fine-tuned model as
-it is (temperature 1) and calibrated, and whether a decision changed; the share of test texts that count as known. For
-clinc150, which has texts of none of its classes: the area under the curve of telling them, by the Mahalanobis distance
-and by the largest probability (softmax), and the share of each that is kept at the default threshold.
+For each set: the expected calibration error on its test rows (half of the dev rows where the labels of test are secret)
+of the fine-tuned model as it is (temperature 1) and calibrated, and whether a decision changed; the share of test texts
+that count as known. For clinc150, which has texts of none of its classes: the area under the curve of telling them, by
+the Mahalanobis distance and by the largest probability (softmax), and the share of them that counts as known.
 """
 
 from __future__ import annotations

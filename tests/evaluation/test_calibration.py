@@ -184,7 +184,7 @@ def test_transformers_reads_a_calibrated_directory_to_the_same_logits(
 def test_lost_distances_are_refused(classifier: TextClassifier, tmp_path: Path) -> None:
     classifier.save(tmp_path / "saved")
     (tmp_path / "saved" / "outputs.safetensors").unlink()
-    with pytest.raises(InputError, match="the weights of output layer .* are missing"):
+    with pytest.raises(InputError, match=r"the weights of output layer .* are missing"):
         load_classifier(tmp_path / "saved")
 
 
