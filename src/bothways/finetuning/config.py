@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
@@ -54,6 +54,12 @@ class FinetuningConfig(Settings):
         self.require_least(8, "max_length")
         self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
+
+    def changed_by(self, given: FinetuningConfig) -> FinetuningConfig:
+        """These settings, but what `given` sets otherwise than the defaults."""
+        values = {known.name: getattr(given, known.name) for known in fields(FinetuningConfig)}
+        defaults = {known.name: known.default for known in fields(FinetuningConfig)}
+        return replace(self, **{name: value for name, value in values.items() if value != defaults[name]})
 
 
 @dataclass(frozen=True, kw_only=True)

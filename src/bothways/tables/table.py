@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,8 +102,11 @@ class Table:
         )
 
 
-def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = False) -> Table:
+def read_table(
+    path: str | os.PathLike, columns: Columns, *, find_pair: bool = False, find_labels: bool = False
+) -> Table:
     """Read a whole table. `find_pair`: a column of the default name `text_pair` makes it a table of pairs.
+    `find_labels`: of several columns of labels those that it lacks are left out, unless it lacks all.
 
     Raises InputError for a missing column, a null text or an unusable label.
     """
@@ -111,7 +114,10 @@ def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = F
     for where, cells in read_rows(path):
         if table is None:
             if find_pair and columns.text_pair is None and columns.text == "text" and "text_pair" in cells:
-                columns = Columns(text="text", text_pair="text_pair", labels=columns.labels)
+                columns = replace(columns, text_pair="text_pair")
+            if find_labels:
+                there = tuple(label for label in columns.labels if label.column in cells)
+                columns = replace(columns, labels=there or columns.labels)
             table = Table(os.fspath(path), columns, pairs=None if columns.text_pair is None else [])
             table.values.update({label.output: [] for label in columns.labels})
         if find_pair and table.pairs is None and columns.text == "text" and "text_pair" in cells:

@@ -23,6 +23,7 @@ class MultiLabel(Task):
     """A cell names labels, none or more; a target has a 1 for each; so has a decision, from a threshold on."""
 
     kind = "multi"
+    chosen_by = ("micro_f1",)
     least_labels = 1
 
     @classmethod

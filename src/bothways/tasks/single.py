@@ -19,6 +19,7 @@ class SingleLabel(Task):
     """A cell is a label; a target its index; a decision the likeliest index."""
 
     kind = "single"
+    chosen_by = ("macro_f1",)
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> str:

@@ -28,6 +28,7 @@ class Tags(Task):
     without a token."""
 
     kind = "tags"
+    chosen_by = ("f1", "accuracy")
     reads = "tokens"
     pretokenized = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +36,8 @@ class Task(ABC):
     """Whether texts come as words, because each word has a label of its own."""
     least_labels: ClassVar[int] = 2
     """With fewer there is nothing to tell apart."""
+    chosen_by: ClassVar[tuple[str, ...]]
+    """The metric by which one model is preferred to another, 1 at best: the first of these that was measured."""
 
     def __init__(self, output: OutputConfig) -> None:
         self.output = output
@@ -136,6 +138,10 @@ class Task(ABC):
             "examples": len(pairs),
             **{name: value if isinstance(value, int) else float(value) for name, value in measured.items()},
         }
+
+    def goodness(self, metrics: Mapping[str, Any]) -> float:
+        """The metric by which models are chosen, out of what `metrics` gave; 0 if nothing was measured."""
+        return next((float(metrics[name]) for name in self.chosen_by if name in metrics), 0.0)
 
     @abstractmethod
     def measure(self, expected: list[Target], predicted: list[Decision]) -> dict[str, Any]:
