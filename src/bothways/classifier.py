@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from bothways.errors import InputError
-from bothways.finetuning.config import FinetuningConfig, Pooling
+from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
 from bothways.finetuning.run import fit
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
@@ -55,6 +55,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         pooling: Pooling | None = None,
         optimizer: OptimizerName | None = None,
         precision: Precision | None = None,
+        imbalance: Imbalance = "auto",
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
@@ -68,6 +69,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.pooling = pooling
         self.optimizer = optimizer
         self.precision = precision
+        self.imbalance = imbalance
         self.seed = seed
         self.verbose = verbose
 
@@ -108,6 +110,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             pooling=self.pooling,
             optimizer=self.optimizer,
             precision=self.precision,
+            imbalance=self.imbalance,
             seed=self.seed,
         )
         bert, tokenizer, _ = load_model(locate(self.encoder, texts))

@@ -9,6 +9,7 @@ from typing import Literal
 from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
 
 Pooling = Literal["first", "mean"]
+Imbalance = Literal["auto", "none", "weights", "focal"]
 WIDE = 512
 """An encoder from this width on has a first token worth reading alone."""
 EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
@@ -44,6 +45,10 @@ class FinetuningConfig(Settings):
     dropout: float | None = None
     """Dropout while training. None: what the encoder was pre-trained with (0 for the shipped ones and all that
     `pretrain` makes unless told otherwise, 0.1 for most published ones)."""
+    imbalance: Imbalance = "auto"
+    """What is done about classes of unequal size. none; weights: the loss of a rare class counts more; focal: what is
+    right already counts less (arXiv 1708.02002); auto: see `finetuning.imbalance`. Weights make probabilities of rare
+    classes larger than they are among the training rows."""
     held_out: float = 0.1
     """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result."""
 

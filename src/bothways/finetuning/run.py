@@ -18,6 +18,7 @@ from bothways.files.writing import refuse_existing
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
 from bothways.finetuning.data import Data, read_data
 from bothways.finetuning.examples import Examples
+from bothways.finetuning.imbalance import balanced
 from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.model_card import classifier_card
@@ -77,7 +78,7 @@ def fit(
     chosen = resolved_for(config or FinetuningConfig(), bert, len(table))
     outputs = tuple(
         replace(output, reads=chosen.pooling) if output.reads == "first" else output
-        for output in outputs or learn_outputs(table)
+        for output in balanced(outputs or learn_outputs(table), table, chosen.imbalance)
     )
     columns = table.columns
     bert.config = replace(

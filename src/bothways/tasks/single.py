@@ -19,6 +19,7 @@ class SingleLabel(Task):
     """A cell is a label; a target its index; a decision the likeliest index."""
 
     kind = "single"
+    weighs_classes = True
     chosen_by = ("macro_f1",)
 
     @classmethod
@@ -35,6 +36,10 @@ class SingleLabel(Task):
 
     def labelled(self, target: int) -> bool:
         return target != UNLABELLED
+
+    def label_counts(self, targets: Sequence[int]) -> np.ndarray:
+        given = [target for target in targets if target != UNLABELLED]
+        return np.bincount(np.array(given, np.int64), minlength=len(self.output.labels))
 
     def tensor(self, targets: Sequence[int], encodings: Sequence[Encoding]) -> Tensor:
         """→ (texts,) int64."""

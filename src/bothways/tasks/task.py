@@ -36,6 +36,8 @@ class Task(ABC):
     """Whether texts come as words, because each word has a label of its own."""
     least_labels: ClassVar[int] = 2
     """With fewer there is nothing to tell apart."""
+    weighs_classes: ClassVar[bool] = False
+    """Whether classes of unequal size have weights, unless told otherwise."""
     chosen_by: ClassVar[tuple[str, ...]]
     """The metric by which one model is preferred to another, 1 at best: the first of these that was measured."""
 
@@ -111,6 +113,24 @@ class Task(ABC):
     def standardize(self, targets: Sequence[Target]) -> tuple[Sequence[Target], Callable[[OutputLayer], None]]:
         """Targets that are easy to learn, and what to do to the trained layer so that it gives them as they were."""
         return targets, lambda layer: None
+
+    def label_counts(self, targets: Sequence[Target]) -> np.ndarray:
+        """(labels,) int64: how often each label is in some targets; nothing for an output without labels."""
+        return np.zeros(0, np.int64)
+
+    def class_weights(self, targets: Sequence[Target], power: float) -> tuple[float, ...]:
+        """A factor on the loss of each class, the greater the rarer it is in `targets`: (rows / (classes × rows of the
+        class)) ^ power, so with a power of 1 scikit-learn's "balanced", where all classes weigh the same.
+
+        Their mean over the targets is 1, so that a loss is of the size it was, and an update may divide by its number
+        of targets: dividing by the sum of their weights, as PyTorch's mean does, a rare row would count less if it is
+        among others of its class. Empty for an output without classes.
+        """
+        counts = self.label_counts(targets)
+        if not counts.sum():
+            return ()
+        weights = np.where(counts, (counts.sum() / len(counts) / np.maximum(counts, 1)) ** power, 1.0)
+        return tuple(map(float, weights * counts.sum() / (weights * counts).sum()))
 
     # ── Logits → probabilities → decision → answer ──────────────────────────────────────────────────────────────────
 
