@@ -115,6 +115,14 @@ def test_a_file_says_what_the_dataclasses_do(folder: Path, monkeypatch: pytest.M
     assert read_task("folder/task.toml") == expected
 
 
+def test_an_encoder_begins_where_the_file_is(folder: Path) -> None:
+    """If there is such a directory; else it is a name."""
+    for written, found in (("zh-mini", "zh-mini"), ("mine", str(folder / "mine")), ("./no", str(folder / "no"))):
+        (folder / "mine").mkdir(exist_ok=True)
+        (folder / "task.toml").write_text(f'encoder = "{written}"\n{TWO}', "utf-8")
+        assert read_task(folder / "task.toml").encoder == found
+
+
 def test_two_tables_in_one_training(folder: Path, encoder_directory: Path) -> None:
     """One encoder, each table evaluated by itself; a shared output over the rows of both."""
     done = finetune(read_task(folder / "task.toml"), folder / "out", encoder=encoder_directory)
@@ -255,7 +263,7 @@ MISTAKES = {
         TABLE + '[[table]]\ntrain = "titles.csv"\ntext = "title"\ntext_pair = "place"\nlabel = "good"\n',
         [r"reviews\.csv has single texts and .*titles\.csv pairs"],
     ),
-    "ids for labels": ('[[table]]\ntrain = "ids.csv"\n', ["'label' has 10,000 labels, most of them on one row"]),
+    "ids for labels": ('[[table]]\ntrain = "ids.csv"\n', ["'label' has 10,000 labels, and most rows have one that no"]),
 }
 
 

@@ -20,7 +20,7 @@ from bothways.tasks.task import shown
 MOST_HELD_OUT = 2000
 """Rows of a table that are held out, at most."""
 MANY_CLASSES = 1000
-"""From so many classes on, a column in which most have a single row is no column of labels."""
+"""From so many labels on, a column in which most rows have one of their own is no column of labels."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,20 @@ def rows_of_labels(table: Table) -> Counter[tuple[str, str]]:
 
 
 def require_classes(table: Table) -> None:
-    """Raise InputError for a column with so many labels, most of them on a single row, that it must be another one."""
+    """Raise InputError for a column with so many labels, and most rows alone with theirs, that it must be another."""
     counts = rows_of_labels(table)
     for column in table.columns.labels:
-        rows = [count for (output, _), count in counts.items() if output == column.output]
-        if len(rows) >= MANY_CLASSES and 2 * sum(count == 1 for count in rows) > len(rows):
+        labels = [label for label in counts if label[0] == column.output]
+        if len(labels) < MANY_CLASSES:
+            continue
+        alone = [
+            all(counts[label] == 1 for label in named if label[0] == column.output)
+            for named in (labels_of(table, row) for row in range(len(table)))
+        ]
+        if 2 * sum(alone) > len(table):
             raise InputError(
-                f"{table.source}: column {column.column!r} has {len(rows):,} labels, most of them on one row alone, so "
-                f"there is nothing to learn from; name the column of the labels."
+                f"{table.source}: column {column.column!r} has {len(labels):,} labels, and most rows have one that no "
+                f"other row has, so there is nothing to learn from; name the column of the labels."
             )
 
 

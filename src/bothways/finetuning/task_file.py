@@ -15,7 +15,7 @@
     text = "title"
     label = "topic"
 
-Files are found from where the task file is.
+Names of files, and of an encoder that is a directory, begin where the task file is.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class FinetuningTask:
     def __post_init__(self) -> None:
         if not self.tables:
             raise InputError(f'{self.source}: there is no table; add [[table]] with train = "FILE".')
-        trained = [os.path.normpath(table.train) for table in self.tables]
+        trained = [os.fspath(table.train) for table in self.tables]
         if twice := [name for name in trained if trained.count(name) > 1]:
             raise InputError(
                 f"{self.source}: {twice[0]} is trained on twice; name it in one [[table]], with all of its outputs."
@@ -97,7 +97,10 @@ def read_task(path: str | os.PathLike) -> FinetuningTask:
         raise InputError(f"{path}: lists in lists in lists are not read; write it more simply.") from None
     place = os.fspath(path)
     require_known(content, ("encoder", "settings", "table"), place)
+    folder = Path(path).parent
     encoder = text_of(content, "encoder", place) or AUTO
+    if (folder / encoder).is_dir() or encoder.startswith("."):
+        encoder = beside(encoder, folder)
     tables = content.get("table", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"{path}: table is no list of tables; write [[table]] above each, with two brackets.")
@@ -106,8 +109,8 @@ def read_task(path: str | os.PathLike) -> FinetuningTask:
     if len(lines) == len(tables):
         places = [f"{path}, line {line}" for line in lines]
     return FinetuningTask(
-        tables=tuple(table_of(table, place, Path(path).parent) for table, place in zip(tables, places, strict=True)),
-        encoder=beside(encoder, Path(path).parent) if encoder.startswith(".") else encoder,
+        tables=tuple(table_of(table, place, folder) for table, place in zip(tables, places, strict=True)),
+        encoder=encoder,
         settings=settings_of(content.get("settings", {}), f"{path}, [settings]"),
         source=place,
     )
