@@ -55,7 +55,7 @@ def measure(
     started = time.process_time()
     fit(bert, tokenizer, train, config, outputs=outputs, quiet=True)
     seconds = time.process_time() - started
-    measured = evaluate(Engine(bert, tokenizer), test)["outputs"]
+    measured = evaluate(Engine(bert, tokenizer), [test])["outputs"]
     return {
         name: ", ".join(f"{metric} {value:.4f}" for metric, value in figures.items() if isinstance(value, float))
         for name, figures in measured.items()

@@ -363,21 +363,26 @@ def load_engine(directory: Path) -> Engine:
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
-    """The figures of each output as a table on standard output; of several tables each by itself, of several seeds
-    the means."""
+    """The metrics of each output as a table on standard output, those of single classes left out; of several tables
+    each by itself, of several seeds the means, too."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     seeds = metrics.get("seeds", {}).get("outputs", {})
     for name, part in metrics.get("tables", {"": metrics}).items():
-        table = Table("output", "figure", "value", *["mean of seeds"] * bool(seeds), title=escape(name) or None)
-        for output, figures in part["outputs"].items():
-            for figure, value in figures.items():
+        header = ("output", "metric", "value", "95 % interval", *["mean of seeds"] * bool(seeds))
+        table = Table(*header, title=escape(name) or None)
+        for output, measured in part["outputs"].items():
+            intervals = measured.get("intervals", {})
+            for metric, value in measured.items():
+                if isinstance(value, (dict, list)):
+                    continue
                 shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-                over = seeds.get(output, {}).get(figure)
+                low_high = " – ".join(f"{edge:.4f}" for edge in intervals.get(metric, ()))
+                over = seeds.get(output, {}).get(metric)
                 mean = [f"{over['mean']:.4f} ± {over['deviation']:.4f}" if over else ""] if seeds else []
-                table.add_row(escape(output), figure.replace("_", " "), shown, *mean)
+                table.add_row(escape(output), metric.replace("_", " "), shown, low_high, *mean)
         Console().print(table)
     if metrics.get("truncated"):
         say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")

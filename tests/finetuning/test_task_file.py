@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score
 
 from bothways import cli
 from bothways.errors import InputError
-from bothways.evaluation.evaluate import evaluate, evaluate_file
+from bothways.evaluation.evaluate import evaluate_each, evaluate_file
 from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.data import read_data
 from bothways.finetuning.run import finetune
@@ -151,7 +151,7 @@ def test_a_shared_metric_is_that_of_all_rows(folder: Path, encoder_directory: Pa
     (mood,) = (one for one in engine.tasks if one.name == "mood")
     truth = [target for table in dev for target in table.targets(mood)]
     found = [mood.decide(p) for table in dev for p in mood.probabilities(engine.run(engine.encode([*table.texts])))]
-    assert evaluate(engine, *dev)["outputs"]["mood"]["accuracy"] == pytest.approx(accuracy_score(truth, found))
+    assert evaluate_each(engine, dev)["outputs"]["mood"]["accuracy"] == pytest.approx(accuracy_score(truth, found))
 
 
 def test_a_table_is_evaluated_by_what_it_has(

@@ -4,85 +4,89 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from bothways.inference.engine import Engine
 from bothways.tables.joining import as_read
-from bothways.tables.table import Table, columns_of, read_table
+from bothways.tables.table import Table, columns_of, read_tables
 from bothways.tasks import Task
-from bothways.tasks.task import Decision, Target
+from bothways.tasks.metrics import Metrics
 
 
 def evaluate_file(engine: Engine, path: str | os.PathLike) -> dict[str, Any]:
-    """Evaluate a model on a table with the columns it was trained on; see `evaluate`.
+    """Evaluate a model on a table with the columns it was trained on, in memory that does not grow; see `evaluate`.
 
     What was trained on several tables is evaluated on one of them, so outputs that it has no column for are left out.
     """
     columns = columns_of(engine.config.text_columns, [task.output for task in engine.tasks])
-    table = read_table(path, columns, find_labels=True)
-    for label in columns.labels:
-        if label.output not in table.values:
-            print(f"{path}: there is no column {label.column!r}, so {label.output!r} is left out.", file=sys.stderr)
-    return evaluate(engine, table)
+    if os.path.isfile(path):  # a pipe is read once; a file twice, so that what is wrong in it is said before the work
+        for table in read_tables(path, columns, engine.window, find_labels=True):
+            for task in tasks_in(engine, table):
+                table.targets(task)
+        for label in columns.labels:
+            if label.output not in table.values:
+                print(f"{path}: there is no column {label.column!r}, so {label.output!r} is left out.", file=sys.stderr)
+    return evaluate(engine, read_tables(path, columns, engine.window, find_labels=True))
 
 
-def evaluate(engine: Engine, *tables: Table) -> dict[str, Any]:
-    """Evaluate a model on a table, or on several together.
+def evaluate(engine: Engine, tables: Iterable[Table]) -> dict[str, Any]:
+    """Evaluate a model on a table, or on the parts of one.
 
     Returns `{"examples": n, "truncated": n, "outputs": {NAME: {"kind": …, metrics}}}`; rows that say nothing for an
     output are left out of its metrics, and its "examples" tells how many counted. Outputs that no table has are left
-    out. Of several tables, `"tables"` has the same for each, by its file. Raises InputError for a label that training
-    did not see.
+    out. Raises InputError for a label that training did not see.
     """
-    decided = [Decided.by(engine, table) for table in tables]
-    metrics = measured(decided)
-    if len(tables) > 1:
-        metrics["tables"] = {one.table.source: measured([one]) for one in decided}
-    return metrics
+    whole = Measured()
+    for table in tables:
+        measure(engine, table, whole)
+    return whole.result(engine)
 
 
-@dataclass(frozen=True)
-class Decided:
-    """A table, and what a model decides about its rows; decisions alone are kept, since probabilities are many."""
-
-    table: Table
-    tasks: tuple[Task, ...]
-    """The outputs that the table has."""
-    expected: dict[str, list[Target]]
-    """By output, a row each."""
-    decisions: dict[str, list[Decision]]
-    """The same of what was decided."""
-    truncated: int
-    """Texts that were longer than the model reads."""
-
-    @classmethod
-    def by(cls, engine: Engine, table: Table) -> Decided:
-        """What the model in `engine` decides."""
-        tasks = tuple(task for task in engine.tasks if task.name in table.values)
-        expected = {task.name: table.targets(task) for task in tasks}
-        decisions: dict[str, list[Decision]] = {task.name: [] for task in tasks}
-        truncated = 0
-        for predictions in engine.predict(as_read(table.texts, engine.pretokenized), table.pairs):
-            truncated += predictions.truncated
-            for task in tasks:
-                decisions[task.name] += [task.decide(p) for p in task.probabilities(predictions)]
-        return cls(table, tasks, expected, decisions, truncated)
+def evaluate_each(engine: Engine, tables: Sequence[Table]) -> dict[str, Any]:
+    """Evaluate a model on several tables: as `evaluate` does, with `"tables"`, the same of each by its file."""
+    whole, parts = Measured(), {table.source: Measured() for table in tables}
+    for table in tables:
+        measure(engine, table, whole, parts[table.source])
+    each = {source: part.result(engine) for source, part in parts.items()}
+    return whole.result(engine) | ({"tables": each} if len(tables) > 1 else {})
 
 
-def measured(parts: Sequence[Decided]) -> dict[str, Any]:
-    """The metrics over all rows of some tables."""
-    tasks = {task.name: task for part in parts for task in part.tasks}
+class Measured:
+    """What is counted while a model is evaluated."""
 
-    def rows(name: str, decided: Literal["expected", "decisions"]) -> list[Any]:
-        return [row for part in parts for row in getattr(part, decided).get(name, ())]
+    def __init__(self) -> None:
+        self.examples, self.truncated = 0, 0
+        self.metrics: dict[str, Metrics] = {}
 
-    return {
-        "examples": sum(len(part.table) for part in parts),
-        "truncated": sum(part.truncated for part in parts),
-        "outputs": {
-            name: {"kind": task.kind, **task.metrics(rows(name, "expected"), rows(name, "decisions"))}
-            for name, task in tasks.items()
-        },
-    }
+    def result(self, engine: Engine) -> dict[str, Any]:
+        """As `evaluate` returns it."""
+        found = {task.name: (task.kind, self.metrics[task.name]) for task in engine.tasks if task.name in self.metrics}
+        return {
+            "examples": self.examples,
+            "truncated": self.truncated,
+            "outputs": {name: {"kind": kind, **metrics.result()} for name, (kind, metrics) in found.items()},
+        }
+
+
+def measure(engine: Engine, table: Table, *counted: Measured) -> None:
+    """Have a model read a table once, and count what it says in each of `counted`."""
+    tasks = tasks_in(engine, table)
+    expected = {task.name: table.targets(task) for task in tasks}
+    for one in counted:
+        one.examples += len(table)
+        one.metrics.update({task.name: Metrics(task) for task in tasks if task.name not in one.metrics})
+    read = 0
+    for predictions in engine.predict(as_read(table.texts, engine.pretokenized), table.pairs):
+        rows = slice(read, read := read + len(predictions.encodings))
+        for one in counted:
+            one.truncated += predictions.truncated
+        for task in tasks:
+            probabilities = task.probabilities(predictions)
+            for one in counted:
+                one.metrics[task.name].add(expected[task.name][rows], probabilities)
+
+
+def tasks_in(engine: Engine, table: Table) -> list[Task]:
+    """The outputs of a model that a table has."""
+    return [task for task in engine.tasks if task.name in table.values]

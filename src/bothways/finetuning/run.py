@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bothways.errors import InputError
-from bothways.evaluation.evaluate import evaluate
+from bothways.evaluation.evaluate import evaluate_each
 from bothways.files.writing import refuse_existing
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
 from bothways.finetuning.data import Data, read_data
@@ -130,7 +130,7 @@ class Training:
                 f"are truncated.",
                 file=sys.stderr,
             )
-        metrics = evaluate(Engine(bert, tokenizer), *self.data.dev)
+        metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev)
         metrics["evaluated_on"] = self.data.evaluated_on
         metrics["training"] = described(log, chosen, len(rows))
         return Finetuned(bert, tokenizer, log, metrics)

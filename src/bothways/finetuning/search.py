@@ -117,7 +117,10 @@ class Trials:
 
     def note(self, settings: Mapping[str, Any], done: Finetuned) -> None:
         """Keep what a trial gave, and tell of it."""
-        measured = {name: dict(figures) for name, figures in done.metrics["outputs"].items()}
+        measured = {
+            output: {metric: value for metric, value in figures.items() if isinstance(value, float)}
+            for output, figures in done.metrics["outputs"].items()
+        }
         seconds = round(done.log.seconds, 2)
         self.entries.append(
             {"settings": dict(settings), "goodness": goodness(done), "seconds": seconds, "outputs": measured}

@@ -12,6 +12,16 @@ from torch import Tensor
 
 from bothways.batch import Predictions
 from bothways.tasks.cells import as_text, refuse_written_list
+from bothways.tasks.metrics import (
+    Statistics,
+    Sums,
+    by_class,
+    confidence_statistics,
+    divided,
+    f1_scores,
+    reliability,
+    weighted_mean,
+)
 from bothways.tasks.task import Task, rounded
 from bothways.tokenizer import Encoding, Text
 
@@ -80,15 +90,34 @@ class MultiLabel(Task):
             "scores": {label: rounded(p) for label, p in zip(labels, probabilities, strict=True)},
         }
 
-    def measure(self, expected: list[np.ndarray], predicted: list[np.ndarray]) -> dict[str, Any]:
-        """Accuracy asks for all labels of a text to be right."""
-        from sklearn import metrics
+    def statistics(self, expected: list[np.ndarray], probabilities: Sequence[np.ndarray]) -> Statistics:
+        from scipy.sparse import csr_array
 
-        truth, found = np.array(expected) > 0.5, np.array(predicted)
-        averages = ("macro", "micro")
-        if truth.shape[1] == 1:  # scikit-learn takes a lone column for two classes, present and absent
-            alone = metrics.f1_score(truth.ravel(), found.ravel(), zero_division=0.0)
-            f1 = dict.fromkeys(averages, alone)
-        else:
-            f1 = {average: metrics.f1_score(truth, found, average=average, zero_division=0.0) for average in averages}
-        return {"accuracy": metrics.accuracy_score(truth, found), "macro_f1": f1["macro"], "micro_f1": f1["micro"]}
+        true, found = np.array(expected) > 0.5, np.asarray(probabilities)
+        predicted = self.decide(found)
+        likelier = found >= 0.5  # calibration asks how often what is likelier is so, present or absent
+        rows, labels = true.shape
+        confidence = confidence_statistics(np.where(likelier, found, 1 - found).ravel(), (likelier == true).ravel())
+        cells = csr_array((np.ones(true.size), np.arange(true.size), np.arange(0, true.size + 1, labels)))
+        return {
+            "rows": np.ones(rows),
+            "right": (true == predicted).all(-1),
+            "expected": csr_array(true, dtype=np.float32),
+            "predicted": csr_array(predicted, dtype=np.float32),
+            "true_positives": csr_array(true & predicted, dtype=np.float32),
+            **{name: cells @ statistic for name, statistic in confidence.items()},  # a text's labels together
+        }
+
+    def metrics(self, sums: Sums) -> dict[str, float]:
+        """Accuracy asks for all labels of a text to be right."""
+        f1 = f1_scores(sums)
+        all_labels = {name: sums[name].sum() for name in ("true_positives", "expected", "predicted")}
+        return {
+            "accuracy": divided(sums["right"], sums["rows"]),
+            "macro_f1": f1.mean(),
+            "micro_f1": f1_scores(all_labels),
+            "weighted_f1": weighted_mean(f1, sums["expected"]),
+        }
+
+    def details(self, sums: Sums) -> dict[str, Any]:
+        return {**reliability(sums), "classes": by_class(sums, self.output.labels)}

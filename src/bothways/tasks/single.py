@@ -11,6 +11,17 @@ from torch import Tensor
 
 from bothways.batch import UNLABELLED, Predictions
 from bothways.tasks.cells import as_text, refuse_written_list
+from bothways.tasks.metrics import (
+    Statistics,
+    Sums,
+    by_class,
+    confidence_statistics,
+    divided,
+    f1_scores,
+    one_hot,
+    reliability,
+    weighted_mean,
+)
 from bothways.tasks.task import Task, rounded, softmax
 from bothways.tokenizer import Encoding, Text
 
@@ -58,13 +69,32 @@ class SingleLabel(Task):
         best = int(self.decide(probabilities))
         return {"label": self.output.labels[best], "score": rounded(probabilities[best]), "scores": scores}
 
-    def measure(self, expected: list[int], predicted: list[np.int64]) -> dict[str, Any]:
-        from sklearn import metrics  # takes a second to import
-
+    def statistics(self, expected: list[int], probabilities: Sequence[np.ndarray]) -> Statistics:
+        classes, found = len(self.output.labels), np.asarray(probabilities)
+        true, predicted = np.array(expected), found.argmax(-1)
+        right = true == predicted
         return {
-            "accuracy": metrics.accuracy_score(expected, predicted),
-            "macro_f1": metrics.f1_score(
-                expected, predicted, average="macro", labels=np.unique(expected), zero_division=0.0
-            ),
-            "matthews_correlation": metrics.matthews_corrcoef(expected, predicted),
+            "right": right,
+            "log_loss": -np.log(np.maximum(found[np.arange(len(true)), true], np.finfo(np.float32).tiny)),
+            "expected": one_hot(true, classes),
+            "predicted": one_hot(predicted, classes),
+            "true_positives": one_hot(true, classes, right),
+            **confidence_statistics(found.max(-1), right),
         }
+
+    def metrics(self, sums: Sums) -> dict[str, float]:
+        """F1 is averaged over the classes that occur; Matthews' correlation is that of several classes (Gorodkin,
+        Comparing two K-category assignments by a K-category correlation coefficient, 2004)."""
+        true, predicted = sums["expected"], sums["predicted"]
+        rows, right, f1 = true.sum(), sums["right"], f1_scores(sums)
+        spread = np.sqrt((rows**2 - (true**2).sum()) * (rows**2 - (predicted**2).sum()))
+        return {
+            "accuracy": divided(right, rows),
+            "macro_f1": weighted_mean(f1, true > 0),
+            "weighted_f1": weighted_mean(f1, true),
+            "matthews_correlation": divided(right * rows - true @ predicted, spread),
+            "log_loss": divided(sums["log_loss"], rows),
+        }
+
+    def details(self, sums: Sums) -> dict[str, Any]:
+        return {**reliability(sums), "classes": by_class(sums, self.output.labels)}

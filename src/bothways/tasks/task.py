@@ -16,6 +16,7 @@ from bothways.batch import Predictions, Reads
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig, OutputKind
 from bothways.model.outputs import OutputLayer
+from bothways.tasks.metrics import Statistics, Sums
 from bothways.tokenizer import Encoding, Text
 
 Value = Any
@@ -148,24 +149,29 @@ class Task(ABC):
 
     # ── How good it is ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def metrics(self, expected: Sequence[Target], predicted: Sequence[Decision]) -> dict[str, Any]:
-        """The metrics that the field quotes for this kind, over the rows that say something; "examples" counts them."""
-        pairs = [(e, p) for e, p in zip(expected, predicted, strict=True) if self.labelled(e)]
-        if not pairs:
-            return {"examples": 0}
-        measured = self.measure(*map(list, zip(*pairs, strict=True)))
-        return {
-            "examples": len(pairs),
-            **{name: value if isinstance(value, int) else float(value) for name, value in measured.items()},
-        }
+    @abstractmethod
+    def statistics(self, expected: list[Target], probabilities: Sequence[np.ndarray]) -> Statistics:
+        """Of each of some rows what its metrics are counted from; all rows say something (`tasks.metrics`)."""
 
     def goodness(self, metrics: Mapping[str, Any]) -> float:
         """The metric by which models are chosen, out of what `metrics` gave; 0 if nothing was measured."""
         return next((float(metrics[name]) for name in self.chosen_by if name in metrics), 0.0)
 
     @abstractmethod
-    def measure(self, expected: list[Target], predicted: list[Decision]) -> dict[str, Any]:
-        """The metrics of one decision or more, all of texts whose target says something."""
+    def metrics(self, sums: Sums) -> dict[str, float]:
+        """The metrics that the field quotes for this kind, from the sums of statistics over rows."""
+
+    def details(self, sums: Sums) -> dict[str, Any]:
+        """What else is worth knowing, as JSON, from the same sums."""
+        return {}
+
+    def pairs(self, expected: list[Target], probabilities: Sequence[np.ndarray]) -> np.ndarray | None:
+        """(rows, 2): what is expected and predicted, where a metric needs to see rows side by side."""
+        return None
+
+    def metrics_of_pairs(self, pairs: np.ndarray) -> dict[str, float]:
+        """Metrics of `pairs` of all rows, or of a sample of them."""
+        return {}
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
