@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from bothways.batch import Predictions
 from bothways.errors import InputError
 from bothways.evaluation.calibration import FEWEST, calibrate
-from bothways.finetuning.config import FinetuningConfig, Pooling
+from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
 from bothways.finetuning.run import fit
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
@@ -59,6 +59,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         precision: Precision | None = None,
         held_out: float = 0.1,
         coverage: float | None = None,
+        imbalance: Imbalance = "auto",
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
@@ -74,6 +75,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.precision = precision
         self.held_out = held_out
         self.coverage = coverage
+        self.imbalance = imbalance
         self.seed = seed
         self.verbose = verbose
 
@@ -109,6 +111,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             precision=self.precision,
             held_out=self.held_out,
             coverage=self.coverage,
+            imbalance=self.imbalance,
             seed=self.seed,
         )
         if dev is not None:
