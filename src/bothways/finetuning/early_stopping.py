@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from bothways.model.bert import Bert
 from bothways.tables.table import Table
 from bothways.tokenizer import Tokenizer
 from bothways.training.log import TrainingLog
+from bothways.training.loop import AfterUpdate
 
 PATIENCE = 3
 """Epochs without a better one after which no more is trained."""
@@ -48,14 +49,14 @@ class EarlyStopping:
 
         Raises InputError if none has it.
         """
-        outputs: Mapping[str, Mapping[str, Any]] = evaluate(Engine(bert, self.tokenizer), self.dev)["outputs"]
+        outputs: Mapping[str, Mapping[str, Any]] = evaluate(Engine(bert, self.tokenizer), [self.dev])["outputs"]
         found = [figures[self.metric] for figures in outputs.values() if self.metric in figures]
         if not found:
             known = {n for figures in outputs.values() for n, v in figures.items() if isinstance(v, float)}
             raise InputError(
                 f"--early-stopping {self.metric!r} is measured for no output; choose one of {', '.join(sorted(known))}."
             )
-        return float(np.mean(found)) * (-1 if self.metric.endswith("_error") else 1)
+        return float(np.mean(found)) * (-1 if self.metric.endswith(("_error", "_loss")) else 1)
 
     def __call__(self, bert: Bert, log: TrainingLog) -> bool:
         """Evaluate if an epoch has ended. Returns whether there was no better one for `PATIENCE` epochs."""
@@ -72,3 +73,13 @@ class EarlyStopping:
     def restore(self, bert: Bert) -> None:
         """Put the weights of the best epoch back."""
         bert.load_state_dict(self.best)
+
+
+def one_after_other(calls: Sequence[AfterUpdate]) -> AfterUpdate:
+    """All of `calls` after each update; training ends if one says so."""
+
+    def all_of_them(bert: Bert, log: TrainingLog) -> bool:
+        said = [call(bert, log) for call in calls]  # every one is called, whatever the others say
+        return any(said)
+
+    return all_of_them
