@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 
+from bothways.evaluation.data_checks import check_tables
 from bothways.evaluation.evaluate import evaluate
+from bothways.evaluation.findings import as_json, refuse_meaningless, show
+from bothways.evaluation.token_checks import check_tokens
 from bothways.files.writing import refuse_existing
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
 from bothways.finetuning.examples import Examples
@@ -25,7 +28,7 @@ from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
-from bothways.tables.table import Columns, Table, learn_outputs, read_table, remarks, split_off
+from bothways.tables.table import Columns, Table, learn_outputs, read_table, split_off
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Tokenizer
 from bothways.training.config import TrainingConfig
@@ -124,14 +127,17 @@ def finetune(
         table, dev = split_off(table, config.held_out, at_most=2000, seed=config.seed)
         if config.held_out and not len(dev):
             print("No row can be held out, since every label needs one to train on.", file=sys.stderr)
-    for remark in remarks(outputs, dev):
-        print(remark, file=sys.stderr)
+    held_out = f"{os.fspath(train_file)} (held out)" if dev_file is None else f"{os.fspath(dev_file)} (dev)"
+    findings = check_tables({os.fspath(train_file): table} | ({held_out: dev} if len(dev) else {}))
+    refuse_meaningless(findings)
     for task in tasks_of(outputs):  # a label that training has not seen is said now, not after an hour
         dev.targets(task)
     directory = locate(encoder, table.texts)
     bert, tokenizer, report = load_model(directory)
     print(report, file=sys.stderr)
     chosen = resolved_for(config, bert, len(table))
+    findings += check_tokens(os.fspath(train_file), table, tokenizer, chosen.max_length)
+    show(findings, sys.stderr)
     log = fit(bert, tokenizer, table, chosen, outputs=outputs)
     if log.truncated:
         print(
@@ -141,6 +147,7 @@ def finetune(
         )
     metrics = evaluate(Engine(bert, tokenizer), dev) if len(dev) else {"examples": 0, "outputs": {}}
     metrics["evaluated_on"] = f"{len(dev)} rows held out of {train_file}" if dev_file is None else os.fspath(dev_file)
+    metrics["checks"] = as_json(findings)
     metrics["training"] = described(log, chosen, len(table))
     save_model(
         out,

@@ -25,6 +25,9 @@ class Backend(Protocol):
     def logits(self, batch: PackedBatch) -> Mapping[str, Tensor]:
         """By output layer: (rows, width) float32 on the CPU, a row for each sequence, or token, that it reads."""
 
+    def features(self, batch: PackedBatch) -> Tensor:
+        """(sequences, hidden) float32 on the CPU: the mean of each sequence's tokens in the last layer."""
+
 
 class TorchBackend:
     """The model in PyTorch, in the number format that the machine is fast at."""
@@ -56,10 +59,17 @@ class TorchBackend:
     @torch.inference_mode()
     def logits(self, batch: PackedBatch) -> dict[str, Tensor]:
         """See `Backend`."""
-        computed = batch.to(self.device)
-        if self.rounds_up:
-            computed = computed.rounded_up()
         return {
             name: logits[: batch.size(self.bert.output(name).config.reads)].float().cpu()
-            for name, logits in self.bert(computed, only=self.outputs).items()
+            for name, logits in self.bert(self._here(batch), only=self.outputs).items()
         }
+
+    @torch.inference_mode()
+    def features(self, batch: PackedBatch) -> Tensor:
+        """See `Backend`."""
+        return self.bert.represent(self._here(batch), {"mean"})["mean"][: batch.size("mean")].float().cpu()
+
+    def _here(self, batch: PackedBatch) -> PackedBatch:
+        """The batch on this device, in a shape that it is fast at."""
+        computed = batch.to(self.device)
+        return computed.rounded_up() if self.rounds_up else computed

@@ -8,8 +8,9 @@ The two halves can be entered one by one: encodings of many callers may share a 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from bothways.tasks import tasks_of
 from bothways.tokenizer import Encoding, Text, Tokenizer
 from bothways.training.config import Precision
 
+Computed = TypeVar("Computed")
 ALONE_TOKENS, SIDE_BY_SIDE_TOKENS = 8192, 1024
 """Most tokens in a batch that has the whole machine, and in one that has a core of its own."""
 
@@ -86,17 +88,9 @@ class Engine:
     def run(self, encodings: Sequence[Encoding]) -> Predictions:
         """The logits of any number of encodings, in their order. None depends on its neighbours."""
         lengths = np.array([len(encoding) for encoding in encodings], np.int64)
-        enough = int(lengths.sum()) >= 2 * self.backend.side_by_side * SIDE_BY_SIDE_TOKENS
-        side_by_side = self.backend.side_by_side > 1 and enough
-        order = by_length(lengths, self.batch_tokens or (SIDE_BY_SIDE_TOKENS if side_by_side else ALONE_TOKENS))
-        batches = [PackedBatch.pack([encodings[i] for i in indices]) for indices in order]
-        if side_by_side:  # the longest first, so that no core waits for another at the end
-            computed = list(core_pool().map(self.backend.logits, reversed(batches)))[::-1]
-        else:
-            computed = [self.backend.logits(batch) for batch in batches]
+        computed, given = self._in_batches(encodings, lengths, self.backend.logits)
         parts = {task.name: [logits[task.name].numpy() for logits in computed] for task in self.tasks}
         of_texts, of_tokens = {}, {}
-        given = np.argsort(np.concatenate([*order, np.empty(0, np.int64)]))  # where each text is found
         for task in self.tasks:
             width = max(1, len(task.output.labels))
             found = np.concatenate([np.empty((0, width), np.float32), *parts[task.name]])
@@ -109,6 +103,36 @@ class Engine:
 
     def predict(self, texts: Iterable[Text], pairs: Iterable[Text] | None = None) -> Iterator[Predictions]:
         """Any number of texts (or pairs of texts), a window at a time; memory does not grow."""
+        yield from map(self.run, self._windows(texts, pairs))
+
+    def features(self, texts: Iterable[Text], pairs: Iterable[Text] | None = None) -> np.ndarray:
+        """What the encoder makes of each text, without its output layers: the mean of its tokens in the last layer.
+
+        → (texts, hidden) float32
+        """
+        parts = [np.empty((0, self.config.encoder.hidden_size), np.float32)]
+        for encodings in self._windows(texts, pairs):
+            lengths = np.array([len(encoding) for encoding in encodings], np.int64)
+            computed, given = self._in_batches(encodings, lengths, self.backend.features)
+            parts.append(np.concatenate([features.numpy() for features in computed])[given])
+        return np.concatenate(parts)
+
+    def _windows(self, texts: Iterable[Text], pairs: Iterable[Text] | None) -> Iterator[list[Encoding]]:
+        """Texts (or pairs of texts) encoded, a window at a time."""
         texts, pairs = iter(texts), None if pairs is None else iter(pairs)
         while window := list(islice(texts, self.window)):
-            yield self.run(self.encode(window, None if pairs is None else list(islice(pairs, self.window))))
+            yield self.encode(window, None if pairs is None else list(islice(pairs, self.window)))
+
+    def _in_batches(
+        self, encodings: Sequence[Encoding], lengths: np.ndarray, compute: Callable[[PackedBatch], Computed]
+    ) -> tuple[list[Computed], np.ndarray]:
+        """What `compute` makes of the encodings, batch by batch, and where among its rows each encoding is found."""
+        enough = int(lengths.sum()) >= 2 * self.backend.side_by_side * SIDE_BY_SIDE_TOKENS
+        side_by_side = self.backend.side_by_side > 1 and enough
+        order = by_length(lengths, self.batch_tokens or (SIDE_BY_SIDE_TOKENS if side_by_side else ALONE_TOKENS))
+        batches = [PackedBatch.pack([encodings[i] for i in indices]) for indices in order]
+        if side_by_side:  # the longest first, so that no core waits for another at the end
+            computed = list(core_pool().map(compute, reversed(batches)))[::-1]
+        else:
+            computed = [compute(batch) for batch in batches]
+        return computed, np.argsort(np.concatenate([*order, np.empty(0, np.int64)]))

@@ -38,6 +38,10 @@ class MultiLabel(Task):
         labels = [as_text(label, column, place).strip() for label in labels]
         return [label for label in labels if label]
 
+    @classmethod
+    def same(cls, one: list[str], other: list[str]) -> bool:
+        return set(one) == set(other)
+
     def target(self, value: list[str] | None, ids: dict[str, int]) -> np.ndarray:
         present = np.full(len(ids), math.nan if value is None else 0.0, np.float32)
         present[[ids[label] for label in value or ()]] = 1.0

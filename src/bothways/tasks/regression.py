@@ -25,6 +25,7 @@ class Regression(Task):
     """A cell, a target and a decision are numbers."""
 
     kind = "regression"
+    names_labels = False
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> float:

@@ -34,6 +34,8 @@ class Task(ABC):
     """What its layer reads, unless told otherwise."""
     pretokenized: ClassVar[bool] = False
     """Whether texts come as words, because each word has a label of its own."""
+    names_labels: ClassVar[bool] = True
+    """Whether its values name labels, rather than being numbers."""
     least_labels: ClassVar[int] = 2
     """With fewer there is nothing to tell apart."""
 
@@ -61,6 +63,11 @@ class Task(ABC):
     def labels_in(cls, value: Value) -> Iterable[str]:
         """The labels that a value names."""
         return value
+
+    @classmethod
+    def same(cls, one: Value, other: Value) -> bool:
+        """Whether two values say the same."""
+        return one == other
 
     @classmethod
     def learn(cls, name: str, column: str, values: Sequence[Value], source: str) -> OutputConfig:
