@@ -79,8 +79,8 @@ def about_duplicates(name: str, table: Table, known: np.ndarray) -> Iterator[Fin
         how = "" if exact == len(repeated) else f", {exact:,} of them letter for letter, the others but for capitals, "
         how += how and "spaces or the form of characters"
         sentence = (
-            f"{name}: {counted(repeated, table)} repeat a text that was there before{how}; each counts once more in "
-            f"training and in every figure."
+            f"{name}: {counted(repeated, table)} repeat a text that was there before{how}; it counts as often as it "
+            f"stands there, in training and in every figure."
         )
         yield finding("duplicates", name, repeated, len(table), sentence)
     for output, rows_of in contradicting.items():

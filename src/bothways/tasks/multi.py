@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bothways.batch import Predictions
 from bothways.tasks.cells import as_text, refuse_written_list
-from bothways.tasks.task import Task, rounded
+from bothways.tasks.task import Task, entropy, rounded
 from bothways.tokenizer import Encoding, Text
 
 SEPARATOR = "|"
@@ -68,11 +68,36 @@ class MultiLabel(Task):
 
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
         """`{"labels": [those present], "scores": {label: p}}`"""
-        labels = self.output.labels
         return {
-            "labels": [label for label, present in zip(labels, self.decide(probabilities), strict=True) if present],
-            "scores": {label: rounded(p) for label, p in zip(labels, probabilities, strict=True)},
+            "labels": self.decided(self.decide(probabilities)),
+            "scores": {label: rounded(p) for label, p in zip(self.output.labels, probabilities, strict=True)},
         }
+
+    @classmethod
+    def written(cls, value: list[str]) -> str:
+        return SEPARATOR.join(value)
+
+    def decided(self, decision: np.ndarray) -> list[str]:
+        return [label for label, present in zip(self.output.labels, decision, strict=True) if present]
+
+    def linear_model(self) -> Any:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+
+        return OneVsRestClassifier(LogisticRegression(max_iter=1000))
+
+    def label_errors(
+        self, targets: Sequence[np.ndarray], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from cleanlab.multilabel_classification import get_label_quality_scores
+        from cleanlab.multilabel_classification.filter import find_label_issues
+
+        labels, predicted = [list(np.flatnonzero(target)) for target in targets], np.array(probabilities)
+        return get_label_quality_scores(labels, predicted), find_label_issues(labels, predicted, n_jobs=1)
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        """The mean over all labels."""
+        return float(entropy(np.stack([probabilities, 1 - probabilities], axis=-1)).mean())
 
     def measure(self, expected: list[np.ndarray], predicted: list[np.ndarray]) -> dict[str, Any]:
         """Accuracy asks for all labels of a text to be right."""

@@ -85,6 +85,13 @@ class Regression(Task):
         """`{"value"}`"""
         return {"value": rounded(probabilities[0])}
 
+    @classmethod
+    def written(cls, value: float) -> str:
+        return f"{value:g}"
+
+    def decided(self, decision: Any) -> float:
+        return float(decision)
+
     def measure(self, expected: list[float], predicted: list[np.float32]) -> dict[str, Any]:
         """A correlation is 0 where one side never changes."""
         from sklearn import metrics

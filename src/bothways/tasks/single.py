@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bothways.batch import UNLABELLED, Predictions
 from bothways.tasks.cells import as_text, refuse_written_list
-from bothways.tasks.task import Task, rounded, softmax
+from bothways.tasks.task import Task, entropy, rounded, softmax
 from bothways.tokenizer import Encoding, Text
 
 
@@ -51,6 +51,30 @@ class SingleLabel(Task):
         scores = {label: rounded(p) for label, p in zip(self.output.labels, probabilities, strict=True)}
         best = int(self.decide(probabilities))
         return {"label": self.output.labels[best], "score": rounded(probabilities[best]), "scores": scores}
+
+    @classmethod
+    def written(cls, value: str) -> str:
+        return value
+
+    def decided(self, decision: np.int64) -> str:
+        return self.output.labels[decision]
+
+    def linear_model(self) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(max_iter=1000)
+
+    def label_errors(
+        self, targets: Sequence[int], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+
+        labels, predicted = np.array(targets), np.array(probabilities)
+        return get_label_quality_scores(labels, predicted), find_label_issues(labels, predicted, n_jobs=1)
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        return float(entropy(probabilities))
 
     def measure(self, expected: list[int], predicted: list[np.int64]) -> dict[str, Any]:
         from sklearn import metrics  # takes a second to import

@@ -131,6 +131,43 @@ class Task(ABC):
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
         """What is said of one text, as JSON."""
 
+    # ── What it tells of labels ─────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    @abstractmethod
+    def written(cls, value: Value) -> str:
+        """A value as a cell of a table has it."""
+
+    @abstractmethod
+    def decided(self, decision: Decision) -> Value:
+        """A decision as the value that a table would have."""
+
+    def linear_model(self) -> Any:
+        """A scikit-learn classifier of vectors, not fitted, whose probabilities have the form of `probabilities`.
+
+        Raises InputError if this kind has none.
+        """
+        raise InputError(
+            f"Output {self.name!r} ({self.kind}) cannot be learned by a linear model of whole texts; give a trained "
+            f"model (--model), or name outputs of another kind alone (--output)."
+        )
+
+    def label_errors(
+        self, targets: Sequence[Target], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How sure it is that each target is right, and which are probably wrong (confident learning, arXiv
+        1911.00068, by cleanlab). All targets say something.
+
+        → (rows,) float, 0 to 1; (rows,) bool. Raises InputError if this kind is not looked at.
+        """
+        raise InputError(
+            f"Output {self.name!r} ({self.kind}) has no labels that could be wrong; name another (--output)."
+        )
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        """How little a model knows about one text: entropy in nats, of each decision; 0 where nothing is decided."""
+        return 0.0
+
     # ── How good it is ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def metrics(self, expected: Sequence[Target], predicted: Sequence[Decision]) -> dict[str, Any]:
@@ -177,6 +214,11 @@ def shown(labels: Sequence[str], most: int = 10) -> str:
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     """(…, classes) → the same as probabilities, in float32."""
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=-1).numpy()
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """(…, classes) → (…,) in nats."""
+    return -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-12)), axis=-1)
 
 
 def rounded(value: float) -> float:
