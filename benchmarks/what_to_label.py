@@ -15,7 +15,7 @@ import pandas
 from bothways.classifier import TextClassifier
 from bothways.formats.hub import AUTO
 from bothways.labelling.active_learning import Strategy, at_random, diverse, most_uncertain, uncertain_and_diverse
-from bothways.labelling.features import encoder_features, frozen
+from bothways.labelling.features import Features, encoder_features, frozen
 from bothways.labelling.out_of_fold import predicted
 from bothways.tables.table import Columns, Table, learn_outputs
 from bothways.tasks import Task, tasks_of
@@ -40,7 +40,7 @@ def read(data: Path, rows: int) -> tuple[Table, int]:
 class Learner:
     """A classifier that is trained anew on each choice of rows and says what it makes of all."""
 
-    def __init__(self, table: Table, features: np.ndarray, tuned: bool) -> None:
+    def __init__(self, table: Table, features: Features, tuned: bool) -> None:
         (self.task,) = tasks_of(learn_outputs(table))
         self.table, self.features, self.tuned = table, features, tuned
         self.targets = np.array(table.targets(self.task))
@@ -48,7 +48,7 @@ class Learner:
     def probabilities(self, chosen: np.ndarray) -> np.ndarray:
         """(chosen,) rows with a label → (rows, labels) for all rows."""
         if not self.tuned:
-            return predicted(self.task, self.features[chosen], self.targets[chosen], self.features)
+            return predicted(self.task, self.features.take(chosen), self.targets[chosen], self.features)
         classifier = TextClassifier().fit([self.table.texts[i] for i in chosen], list(self.targets[chosen]))
         found = np.zeros((len(self.table), len(self.task.output.labels)), np.float32)
         found[:, classifier.classes_] = classifier.predict_proba(self.table.texts)
@@ -67,7 +67,7 @@ def curve(learner: Learner, pool: int, way: Strategy, labels: int, seed: int) ->
             return accuracies
         left = np.setdiff1d(np.arange(pool), chosen)
         uncertainty = np.array([task.uncertainty(p) for p in probabilities[left]])
-        chosen = np.append(chosen, left[way(uncertainty, learner.features[left], 100, seed)])
+        chosen = np.append(chosen, left[way(uncertainty, learner.features.vectors[left], 100, seed)])
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ def at_random(uncertainty: np.ndarray, features: np.ndarray, count: int, seed: i
 
 
 def most_uncertain(uncertainty: np.ndarray, features: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The texts that the model knows least about (uncertainty sampling, Lewis and Gale 1994)."""
+    """The texts that the model knows least about (Lewis and Gale, A sequential algorithm for training text classifiers,
+    1994)."""
     return np.argsort(-uncertainty, kind="stable")[:count]
 
 

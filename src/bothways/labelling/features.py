@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,23 @@ from bothways.tables.table import Table
 from bothways.tokenizer import Text
 
 
+@dataclass(frozen=True)
+class Features:
+    """Texts as vectors."""
+
+    vectors: Any
+    """(rows, width), dense or sparse."""
+    C: float
+    """How freely a linear model of them may follow the rows (docs/log.md)."""
+
+    def __len__(self) -> int:
+        return self.vectors.shape[0]
+
+    def take(self, rows: np.ndarray) -> Features:
+        """Some rows."""
+        return Features(self.vectors[rows], self.C)
+
+
 def frozen(encoder: str | os.PathLike, table: Table) -> Engine:
     """An encoder made ready to read the texts of a table, without output layers. `auto`: the one of their language."""
     bert, tokenizer, _ = load_model(locate(encoder, table.texts))
@@ -25,15 +42,13 @@ def frozen(encoder: str | os.PathLike, table: Table) -> Engine:
     return Engine(bert, tokenizer)
 
 
-def encoder_features(engine: Engine, table: Table) -> np.ndarray:
+def encoder_features(engine: Engine, table: Table) -> Features:
     """What an encoder makes of each text, or pair, whatever its output layers: the mean of its tokens in the last
-    layer, each column with mean 0 and variance 1.
-
-    → (rows, hidden) float32
-    """
-    if engine.pretokenized:
-        return standardized(engine.features(table.texts, table.pairs))
-    return standardized(engine.features(plain(table.texts), table.pairs and plain(table.pairs)))
+    layer, (rows, hidden) float32, each column with mean 0 and variance 1."""
+    texts, pairs = table.texts, table.pairs
+    if not engine.pretokenized:
+        texts, pairs = plain(texts), pairs and plain(pairs)
+    return Features(standardized(engine.features(texts, pairs)), C=0.01)
 
 
 def standardized(features: np.ndarray) -> np.ndarray:
@@ -41,11 +56,8 @@ def standardized(features: np.ndarray) -> np.ndarray:
     return (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
 
 
-def tfidf_features(table: Table) -> Any:
-    """Words and pairs of neighbours (Chinese: runs of one to three characters), weighed by rarity.
-
-    → (rows, terms) sparse
-    """
+def tfidf_features(table: Table) -> Features:
+    """Words and pairs of them (Chinese: runs of one to three characters), weighed by rarity; (rows, terms) sparse."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -56,9 +68,9 @@ def tfidf_features(table: Table) -> Any:
         of = {"analyzer": "char", "ngram_range": (1, 3)} if mostly_chinese(texts) else {"ngram_range": (1, 2)}
         least = 2 if len(texts) > 100 else 1
         by_text.append(TfidfVectorizer(sublinear_tf=True, min_df=least, **of).fit_transform(plain(texts)))
-    return hstack(by_text).tocsr()
+    return Features(hstack(by_text).tocsr(), C=3.0)
 
 
-def plain(texts: Sequence[Text]) -> list[str]:
+def plain(texts: Sequence[Text]) -> list[Text]:
     """Texts that may have come as words."""
     return [text if isinstance(text, str) else " ".join(text) for text in texts]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from bothways.errors import InputError
+from bothways.labelling.features import Features
 from bothways.tasks import Task
 from bothways.tasks.task import Target
 
@@ -31,9 +31,9 @@ def folds_of(keys: np.ndarray, names: Sequence[str], folds: int, seed: int = 0) 
     return (place % folds)[text]
 
 
-def out_of_fold(features: Sequence[Any], task: Task, targets: Sequence[Target], fold: np.ndarray) -> np.ndarray:
+def out_of_fold(features: Sequence[Features], task: Task, targets: Sequence[Target], fold: np.ndarray) -> np.ndarray:
     """Probabilities for each row by linear models trained on the rows of all other folds, the mean over several kinds
-    of `features`, each (rows, width), dense or sparse.
+    of `features`.
 
     → (rows, labels) float32
     """
@@ -42,22 +42,23 @@ def out_of_fold(features: Sequence[Any], task: Task, targets: Sequence[Target], 
     for kind in features:
         for number in np.unique(fold):
             inside, outside = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            found[inside] += predicted(task, kind[outside], given[outside], kind[inside])
+            found[inside] += predicted(task, kind.take(outside), given[outside], kind.take(inside))
     return found / len(features)
 
 
-def predicted(task: Task, features: Any, targets: np.ndarray, others: Any) -> np.ndarray:
+def predicted(task: Task, features: Features, targets: np.ndarray, others: Features) -> np.ndarray:
     """Probabilities for `others` by a linear model trained on `features` and their targets.
 
     → (others, labels); 0 for a label that no target has
     """
     width = len(task.output.labels)
     seen = np.unique(targets) if targets.ndim == 1 else np.arange(width)
-    found = np.zeros((others.shape[0], width), np.float32)
+    found = np.zeros((len(others), width), np.float32)
     if len(seen) == 1:
         found[:, seen] = 1.0
         return found
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Label .* is present in all|lbfgs failed|.*did not converge")
-        found[:, seen] = task.linear_model().fit(features, targets).predict_proba(others)
+        model = task.linear_model(features.C).fit(features.vectors, targets)
+        found[:, seen] = model.predict_proba(others.vectors)
     return found

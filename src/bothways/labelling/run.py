@@ -17,7 +17,7 @@ from bothways.evaluation.token_checks import check_tokens
 from bothways.formats.hub import AUTO
 from bothways.inference.engine import Engine, load_classifier
 from bothways.labelling.active_learning import Strategy, diverse, uncertain_and_diverse
-from bothways.labelling.features import encoder_features, frozen, tfidf_features
+from bothways.labelling.features import Features, encoder_features, frozen, tfidf_features
 from bothways.labelling.label_errors import label_errors, require_cleanlab
 from bothways.labelling.out_of_fold import folds_of, out_of_fold, predicted
 from bothways.labelling.suggestions import Suggestion
@@ -112,7 +112,7 @@ def cross_validated(table: Table, folds: int) -> tuple[Sequence[Task], Probabili
         names = [task.written(table.values[task.name][i]) for i in rows]
         probabilities = np.zeros((len(table), len(task.output.labels)), np.float32)
         fold = folds_of(known[rows], names, folds)
-        probabilities[rows] = out_of_fold([features[rows]], task, [targets[i] for i in rows], fold)
+        probabilities[rows] = out_of_fold([features.take(rows)], task, [targets[i] for i in rows], fold)
         found[task.name] = list(probabilities)
     return tasks, found
 
@@ -142,7 +142,7 @@ def next_to_label(
         uncertainty += [task.uncertainty(p) for p in probabilities[task.name]]
     if not tasks:
         print(f"{table.source}: no row has a label, so the choice is only as varied as can be.", file=sys.stderr)
-    chosen = (strategy if tasks else diverse)(uncertainty, features[rows], count, seed)
+    chosen = (strategy if tasks else diverse)(uncertainty, features.vectors[rows], count, seed)
     return [
         Suggestion(
             index=int(rows[i]), suggested=suggested(tasks, probabilities, i), score=round(float(uncertainty[i]), 6)
@@ -152,7 +152,7 @@ def next_to_label(
 
 
 def learned(
-    table: Table, features: np.ndarray, rows: np.ndarray, labelled: np.ndarray
+    table: Table, features: Features, rows: np.ndarray, labelled: np.ndarray
 ) -> tuple[tuple[Task, ...], Probabilities]:
     """What linear models, trained on the `labelled` rows, say of the others."""
     if not len(labelled):
@@ -164,7 +164,7 @@ def learned(
         targets = known.targets(task)
         there = [i for i, target in enumerate(targets) if task.labelled(target)]
         given = np.array([targets[i] for i in there])
-        found[task.name] = list(predicted(task, features[labelled[there]], given, features[rows]))
+        found[task.name] = list(predicted(task, features.take(labelled[there]), given, features.take(rows)))
     return tasks, found
 
 

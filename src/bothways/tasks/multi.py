@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bothways.batch import Predictions
 from bothways.tasks.cells import as_text, refuse_written_list
-from bothways.tasks.task import Task, entropy, rounded
+from bothways.tasks.task import Task, closeness, rounded
 from bothways.tokenizer import Encoding, Text
 
 SEPARATOR = "|"
@@ -80,11 +80,11 @@ class MultiLabel(Task):
     def decided(self, decision: np.ndarray) -> list[str]:
         return [label for label, present in zip(self.output.labels, decision, strict=True) if present]
 
-    def linear_model(self) -> Any:
+    def linear_model(self, C: float) -> Any:
         from sklearn.linear_model import LogisticRegression
         from sklearn.multiclass import OneVsRestClassifier
 
-        return OneVsRestClassifier(LogisticRegression(max_iter=1000))
+        return OneVsRestClassifier(LogisticRegression(C=C, max_iter=1000))
 
     def label_errors(
         self, targets: Sequence[np.ndarray], probabilities: Sequence[np.ndarray]
@@ -96,8 +96,7 @@ class MultiLabel(Task):
         return get_label_quality_scores(labels, predicted), find_label_issues(labels, predicted, n_jobs=1)
 
     def uncertainty(self, probabilities: np.ndarray) -> float:
-        """The mean over all labels."""
-        return float(entropy(np.stack([probabilities, 1 - probabilities], axis=-1)).mean())
+        return float(closeness(np.stack([probabilities, 1 - probabilities], axis=-1)).mean())
 
     def measure(self, expected: list[np.ndarray], predicted: list[np.ndarray]) -> dict[str, Any]:
         """Accuracy asks for all labels of a text to be right."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bothways.batch import UNLABELLED, Predictions
 from bothways.tasks.cells import as_text, refuse_written_list
-from bothways.tasks.task import Task, entropy, rounded, softmax
+from bothways.tasks.task import Task, closeness, rounded, softmax
 from bothways.tokenizer import Encoding, Text
 
 
@@ -59,10 +59,10 @@ class SingleLabel(Task):
     def decided(self, decision: np.int64) -> str:
         return self.output.labels[decision]
 
-    def linear_model(self) -> Any:
+    def linear_model(self, C: float) -> Any:
         from sklearn.linear_model import LogisticRegression
 
-        return LogisticRegression(max_iter=1000)
+        return LogisticRegression(C=C, max_iter=1000)
 
     def label_errors(
         self, targets: Sequence[int], probabilities: Sequence[np.ndarray]
@@ -74,7 +74,7 @@ class SingleLabel(Task):
         return get_label_quality_scores(labels, predicted), find_label_issues(labels, predicted, n_jobs=1)
 
     def uncertainty(self, probabilities: np.ndarray) -> float:
-        return float(entropy(probabilities))
+        return float(closeness(probabilities))
 
     def measure(self, expected: list[int], predicted: list[np.int64]) -> dict[str, Any]:
         from sklearn import metrics  # takes a second to import

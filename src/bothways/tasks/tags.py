@@ -14,7 +14,7 @@ from bothways.batch import UNLABELLED, Predictions
 from bothways.errors import InputError
 from bothways.language import CHINESE
 from bothways.tasks.cells import as_text, refuse_written_list
-from bothways.tasks.task import Task, entropy, rounded, softmax
+from bothways.tasks.task import Task, closeness, rounded, softmax
 from bothways.tokenizer import Encoding, Text
 
 PREFIX = re.compile(r"(?P<prefix>[BIMESLUW])(?:-(?P<type>.+))?")
@@ -123,7 +123,7 @@ class Tags(Task):
     def uncertainty(self, probabilities: np.ndarray) -> float:
         """The mean over all words that were read."""
         read = probabilities[~np.isnan(probabilities).any(-1)]
-        return float(entropy(read).mean()) if len(read) else 0.0
+        return float(closeness(read).mean()) if len(read) else 0.0
 
     def measure(self, expected: list[np.ndarray], predicted: list[np.ndarray]) -> dict[str, Any]:
         """Accuracy by word and, where tags are of an entity scheme, F1 by whole entity (CoNLL-2000: type and both ends

@@ -142,8 +142,9 @@ class Task(ABC):
     def decided(self, decision: Decision) -> Value:
         """A decision as the value that a table would have."""
 
-    def linear_model(self) -> Any:
-        """A scikit-learn classifier of vectors, not fitted, whose probabilities have the form of `probabilities`.
+    def linear_model(self, C: float) -> Any:
+        """A scikit-learn classifier of vectors, not fitted, whose probabilities have the form of `probabilities`. `C`:
+        how freely it may follow the rows, as scikit-learn has it.
 
         Raises InputError if this kind has none.
         """
@@ -165,7 +166,8 @@ class Task(ABC):
         )
 
     def uncertainty(self, probabilities: np.ndarray) -> float:
-        """How little a model knows about one text: entropy in nats, of each decision; 0 where nothing is decided."""
+        """How little a model knows about one text, 0 to 1: how little the best answer is ahead of the next best, the
+        mean over its decisions; 0 where nothing is decided."""
         return 0.0
 
     # ── How good it is ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,9 +218,10 @@ def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=-1).numpy()
 
 
-def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """(…, classes) → (…,) in nats."""
-    return -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-12)), axis=-1)
+def closeness(probabilities: np.ndarray) -> np.ndarray:
+    """How close the second of the classes is to the first: 1 − margin. (…, classes) → (…,)"""
+    second, first = np.moveaxis(np.sort(probabilities, axis=-1)[..., -2:], -1, 0)
+    return 1 - (first - second)
 
 
 def rounded(value: float) -> float:
