@@ -84,6 +84,8 @@ def test_a_model_of_pairs_and_of_words_is_of_use(pair_classifier: Path, tagger: 
     [
         (["--folds", 5, "--out", "doubted.txt"], [r"doubted\.txt", r"\.csv"]),
         (["--folds", 1], ["--folds 1"]),
+        (["--folds", 0], ["--folds 0"]),
+        (["--next", -1], ["--next -1"]),
         (["--next", 3], [r"t\.csv", "--next"]),
         (["--folds", 5, "--out", "t.csv"], [r"t\.csv", "in use"]),
         (["--text", "body"], ["'body'"]),

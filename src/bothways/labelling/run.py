@@ -58,9 +58,11 @@ def check(
     `folds`: in its place linear models that have not seen the rows they speak of. `to_label`: name so many rows
     without a label that are worth one. Raises InputError for what the user has to correct.
     """
-    if model is not None or folds:
+    if to_label < 0:
+        raise InputError(f"--next {to_label} is no number of rows; ask for one or more.")
+    if model is not None or folds is not None:
         require_cleanlab()
-    if model is not None and folds:
+    if model is not None and folds is not None:
         raise InputError("--folds learns from the table what --model knows already; give one of them.")
     engine = None if model is None else Engine(*load_classifier(model))
     columns = columns or Columns()
@@ -76,7 +78,7 @@ def check(
     if engine is not None:
         known = tuple(task for task in engine.tasks if task.name in table.values)
         errors = doubted(table, known, probabilities_of(engine, table)) if known else None
-    elif folds:
+    elif folds is not None:
         errors = doubted(table, *cross_validated(table, folds))
     return Checked(table, findings, errors, next_to_label(table, reader, to_label) if to_label else [])
 
