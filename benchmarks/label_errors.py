@@ -104,7 +104,8 @@ def main() -> None:
             found = np.array([e.index for e in label_errors(table, [task], {"label": probabilities})], np.int64)
             print(
                 f"{name}, {source}: accuracy {right:.1%}, first {given.share:.0%} named {first:.1%} changed; "
-                f"{len(found):,} of {len(table):,} rows named, {changed[found].sum() / max(1, len(found)):.1%} of them changed, "
+                f"{len(found):,} of {len(table):,} rows named, "
+                f"{changed[found].sum() / max(1, len(found)):.1%} of them changed, "
                 f"{changed[found].sum() / changed.sum():.1%} of those changed; {seconds:.0f} s",
                 flush=True,
             )
