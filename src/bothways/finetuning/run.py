@@ -15,6 +15,8 @@ import torch
 from bothways.errors import InputError
 from bothways.evaluation.calibration import calibrate
 from bothways.evaluation.evaluate import evaluate_each
+from bothways.evaluation.findings import as_json, show
+from bothways.evaluation.token_checks import check_tokens
 from bothways.files.writing import refuse_existing
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
 from bothways.finetuning.data import Data, read_data
@@ -171,8 +173,13 @@ def finetune(
     refuse_existing(out, overwrite, reads=(*task.files, encoder))
     data = read_data(task, config)
     directory = locate(encoder, data.train.texts)
-    print(load_model(directory)[-1], file=sys.stderr)
+    bert, tokenizer, report = load_model(directory)
+    print(report, file=sys.stderr)
+    longest = min(config.max_length or bert.config.longest, bert.config.longest)
+    findings = [*data.findings, *check_tokens(data.train.source, data.train, tokenizer, longest)]
+    show(findings, sys.stderr)
     done = strategy(Training(directory, data), config)
+    done.metrics["checks"] = as_json(findings)
     save_model(
         out,
         done.bert,
