@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from bothways.evaluation.evaluate import evaluate
-from bothways.files.writing import refuse_existing
+from bothways.evaluation.findings import Findings, observe
+from bothways.evaluation.report import named, report_page
+from bothways.files.writing import refuse_existing, write_atomically
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
 from bothways.finetuning.examples import Examples
 from bothways.formats.hub import AUTO, locate
@@ -139,18 +141,41 @@ def finetune(
             f"truncated.",
             file=sys.stderr,
         )
-    metrics = evaluate(Engine(bert, tokenizer), dev) if len(dev) else {"examples": 0, "outputs": {}}
+    engine = Engine(bert, tokenizer)
+    metrics = evaluate(engine, dev) if len(dev) else {"examples": 0, "outputs": {}}
     metrics["evaluated_on"] = f"{len(dev)} rows held out of {train_file}" if dev_file is None else os.fspath(dev_file)
     metrics["training"] = described(log, chosen, len(table))
+    named_encoder = directory.name if encoder == AUTO else Path(encoder).name
     save_model(
         out,
         bert,
         tokenizer,
-        card=classifier_card(bert.config, metrics, directory.name if encoder == AUTO else Path(encoder).name),
+        card=classifier_card(bert.config, metrics, named_encoder),
         extra_files={"metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"},
         overwrite=overwrite,
     )
+    page = findings_of(engine, dev, metrics, log, named_encoder, out)
+    # After the model, which is safe by now whatever a page may run into.
+    write_atomically(Path(out) / "report.html", report_page(page))
     return Finetuned(bert, tokenizer, log, metrics)
+
+
+def findings_of(
+    engine: Engine, dev: Table, metrics: dict[str, Any], log: TrainingLog, encoder: str, out: str | os.PathLike
+) -> Findings:
+    """What the report shows of a training."""
+    seen, outputs = observe(engine, dev)
+    return Findings(
+        title=Path(out).resolve().name,
+        encoder=encoder,
+        path=named(out),
+        metrics=metrics,
+        texts=seen.texts,
+        pairs=seen.pairs,
+        rows=seen.rows,
+        outputs=outputs,
+        losses=log.losses,
+    )
 
 
 def described(log: TrainingLog, config: ResolvedConfig, rows: int) -> dict[str, Any]:
