@@ -49,6 +49,7 @@ def of_single(
     wrong = np.flatnonzero(truth != found)
     mistakes = taken(wrong[np.argsort(-sure[wrong], kind="stable")], SEVERE)
     cells = cells_of(number, labels, counts, truth, found, sure, taken)
+    filled = [cell for cell in cells.values() if cell.count]
     square = len(labels) <= MATRIX_CLASSES
     slider, kept = none_of_these(output, rows, truth == found)
     return Section(
@@ -59,10 +60,8 @@ def of_single(
         notes=[calibration_note(output, sure, truth == found)],
         labels=labels if square else [],
         matrix=[[cells[i, j] for j in range(len(labels))] for i in range(len(labels))] if square else [],
-        confused=[]
-        if square
-        else [cell for cell in shown_cells(cells) if not cell.right][: min(MOST_CELLS, texts.lines)],
-        cells=[cell for cell in shown_cells(cells) if cell.examples],
+        confused=[] if square else [cell for cell in filled if not cell.right][: min(MOST_CELLS, texts.lines)],
+        cells=[cell for cell in filled if cell.examples],
         grids=[grid_of_classes(labels, counts, texts.lines)],
         mistakes=mistakes,
         mistakes_left_out=len(wrong) - len(mistakes),
@@ -116,11 +115,6 @@ def cells_of(
             right,
         )
     return cells
-
-
-def shown_cells(cells: dict[tuple[int, int], Cell]) -> list[Cell]:
-    """Those with texts, the most confused first."""
-    return [cell for cell in cells.values() if cell.count]
 
 
 def grid_of_classes(labels: list[str], counts: np.ndarray, most: int) -> Grid:
