@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import films
 from sklearn.metrics import f1_score
 
@@ -18,6 +19,7 @@ from bothways.comparison.measure import Contender, Measured
 from bothways.comparison.methods import contenders
 from bothways.comparison.page import show
 from bothways.comparison.run import compare, named
+from bothways.comparison.saving import parameters_of
 from bothways.errors import InputError
 from bothways.evaluation.page import Words
 from bothways.evaluation.significance import (
@@ -40,7 +42,6 @@ class Keyword:
         if self.error is not None:
             raise self.error
         self.seen = len(texts)
-        self.parameters_ = len(self.words)
         return self
 
     def predict(self, texts: Sequence[str]) -> list[str]:
@@ -89,7 +90,7 @@ def test_all_methods_side_by_side(
     assert half["accuracy_interval"][0] < half["accuracy"] < half["accuracy_interval"][1]
     assert half["below_best"] == pytest.approx(half["accuracy"] - 1)
     assert [size for size, _ in whole["curve"]] == [100, 300, 400]
-    assert (whole["parameters"], whole["bytes"]) == (3, 10)
+    assert (whole["parameters"], whole["bytes"]) == (None, 10)
     assert broken["accuracy"] is None
     assert broken["error"] == "RuntimeError: the <b>disk</b> is gone"
     assert lacking["error"] == "Install it with pip install 'bothways[compare]'."
@@ -102,6 +103,20 @@ def test_all_methods_side_by_side(
     printed = capsys.readouterr()
     assert "bothways[compare]" in printed.out
     assert "whole: training on 400 rows" in printed.err
+
+
+def test_what_a_method_has_learned_is_counted() -> None:
+    """Weights of words and coefficients; every weight of a network once."""
+    texts, labels = films(60)
+    known = contenders()
+    linear = known["logistic_regression"].make(0).fit(texts, labels)
+    features = linear.features_.transform(texts).shape[1]
+    assert parameters_of(linear) == features + features + 1
+    assert parameters_of(known["majority"].make(0).fit(texts, labels)) == 2
+    network = torch.nn.Linear(3, 2)
+    linear.bert_ = network
+    assert parameters_of(linear) == 2 * features + 1 + 8
+    assert parameters_of(object()) is None
 
 
 def test_seeds_are_for_methods_that_throw_dice(tmp_path: Path, tables: tuple[Path, Path]) -> None:

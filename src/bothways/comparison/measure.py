@@ -24,6 +24,9 @@ WARM_UP = 8
 """Texts that are classified before the clock runs: what is made at first use is no part of the speed."""
 
 
+NOTHING = Words("", "")
+
+
 class Rows(NamedTuple):
     """Texts (or pairs of them) and their labels."""
 
@@ -44,6 +47,17 @@ class Contender:
     title: Words
     make: Callable[[int], Any]
     """seed → an estimator with `fit` and `predict`, not yet trained."""
+    about: Words = NOTHING
+    """What it is, in a line."""
+    extra: str = ""
+    """The extra of this package without which it does not run."""
+
+    def sentence_of(self, error: Exception) -> str:
+        """An error in one line; one that names no mistake of the user says what it is."""
+        text = " ".join(str(error).split()) or "no message"
+        if isinstance(error, ImportError) and self.extra:
+            return f"{text}; install it with pip install 'bothways[{self.extra}]'."
+        return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
 @dataclass(kw_only=True)
@@ -52,6 +66,7 @@ class Measured:
 
     method: str
     title: Words
+    about: Words = NOTHING
     accuracy: float | None = None
     macro_f1: float | None = None
     fit_seconds: float | None = None
@@ -112,11 +127,11 @@ def measure(
     of `train` for a learning curve; `fitted`: what to do with the trained estimator of the first seed, which tells its
     "parameters" and "bytes". An error is told in the result.
     """
-    found = Measured(method=contender.name, title=contender.title)
+    found = Measured(method=contender.name, title=contender.title, about=contender.about)
     try:
         run_seeds(found, contender, train, test, clock, dev=dev, seeds=seeds, fitted=fitted)
     except Exception as error:  # whatever ails one method, the others go on
-        found.error = sentence_of(error)
+        found.error = contender.sentence_of(error)
         clock.tell(f"{contender.title.en} failed: {found.error}")
         return found
     assert found.accuracy is not None
@@ -127,7 +142,7 @@ def measure(
             predicted = contender.make(seeds[0]).fit(*rows).predict(test.texts)
             found.curve.append((len(part), float(right_of(test, predicted).mean())))
         except Exception as error:
-            clock.tell(f"{contender.title.en} failed on {len(part):,} rows: {sentence_of(error)}")
+            clock.tell(f"{contender.title.en} failed on {len(part):,} rows: {contender.sentence_of(error)}")
     if found.curve:
         found.curve.append((len(train.texts), found.accuracy))
     return found
@@ -185,9 +200,3 @@ def run_seeds(
 def right_of(rows: Rows, predicted: Sequence[Any] | np.ndarray) -> np.ndarray:
     """(rows,) float64: 1 where the label was predicted."""
     return (np.asarray(predicted) == np.asarray(rows.labels)).astype(float)
-
-
-def sentence_of(error: Exception) -> str:
-    """An error in one line; one that names no mistake of the user says what it is."""
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

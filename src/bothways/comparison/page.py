@@ -127,6 +127,7 @@ def comparison_page(found: Comparison, texts: Sequence[Text]) -> str:
         found=found,
         header=HEADER,
         rows=table(found),
+        order=[*ranked(found.results), *(one for one in found.results if not one.done)],
         charts=charts(found),
         failed=[one for one in found.results if one.error],
     )

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from bothways.comparison.advice import advise, difference, ranked
 from bothways.comparison.measure import Clock, Contender, Measured, Rows, measure
 from bothways.comparison.page import comparison_page
+from bothways.comparison.saving import Saver
 from bothways.errors import InputError
 from bothways.evaluation.page import Words
 from bothways.files.writing import new_directory, refuse_existing
@@ -115,7 +115,7 @@ def compare(
                         dev=None if dev is None else rows_of(dev),
                         seeds=range(seeds),
                         parts=[[places[row] for row in part] for part in parts],
-                        fitted=Saver(directory / contender.name),
+                        fitted=Saver(directory / contender.name, clock),
                     )
                 )
             except KeyboardInterrupt:
@@ -124,35 +124,13 @@ def compare(
                 stopped = True
                 break
         missing = contenders[len(results) :]
-        results += [Measured(method=one.name, title=one.title, error=STOPPED) for one in missing]
+        results += [Measured(method=one.name, title=one.title, about=one.about, error=STOPPED) for one in missing]
         advice = advise(results, len(chosen))
         found = Comparison(results, advice, len(chosen), len(test), os.fspath(train_file), stopped)
         content = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
         (directory / "compare.json").write_text(content + "\n", "utf-8")
         (directory / "report.html").write_text(comparison_page(found, test.texts), "utf-8")
     return found
-
-
-class Saver:
-    """Writes a trained method and tells how large it is."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, estimator: Any) -> dict[str, int | None]:
-        """→ "parameters" and "bytes", None for what an estimator does not say."""
-        size = None
-        if hasattr(estimator, "save"):
-            estimator.save(self.path)
-            size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
-        return {"parameters": parameters_of(estimator), "bytes": size}
-
-
-def parameters_of(estimator: Any) -> int | None:
-    """How many numbers a trained estimator has learned; None if it does not say."""
-    if hasattr(estimator, "bert_"):
-        return sum(parameter.numel() for parameter in estimator.bert_.parameters())
-    return getattr(estimator, "parameters_", None)
 
 
 def require(seeds: int, rows: int | None, contenders: Sequence[Contender]) -> None:
