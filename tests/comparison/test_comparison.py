@@ -195,6 +195,8 @@ def test_advice_follows_from_the_figures() -> None:
     assert "within the noise) and 40 times as fast to train." in said.en
     assert "More rows would help BERT more: from 1,000 to 9,600 rows it rose by 3.1 points, SVM rose by 1.9" in said.en
     assert "一样好" in said.zh
+    flat = [measured(name, right, 1.0, [(300, 0.9), (1000, 0.9)]) for name in ("BERT", "SVM")]
+    assert "More rows would hardly help: from 300 to 1,000 rows neither rose." in advise(flat, 1000).en
     worse = measured("SVM", right & (random.random(1200) < 0.9), 1.0)
     assert "BERT is best" in advise([worse, bert], 9600).en
     assert "takes 40 times as long" in advise([worse, bert], 9600).en

@@ -12,6 +12,8 @@ from bothways.evaluation.significance import Interval, difference_interval
 
 WORTH_SAYING = 1.5
 """A method that is less than this much faster is not said to be faster."""
+NEARLY_ALL = 0.995
+"""Two methods that are right so often need no more rows."""
 GROWTH = 0.003
 """Gains of a learning curve that differ by less are alike."""
 
@@ -70,14 +72,17 @@ def alone(best: Measured, second: Measured, rows: int) -> Words:
     """The best is the quickest of its equals, or has none."""
     mean, (low, high) = difference(best, second)
     points, span = f"{100 * mean:.1f}", (f"{100 * low:.1f}", f"{100 * high:.1f}")
-    times = (best.fit_seconds or 0.0) / max(1e-9, second.fit_seconds or 0.0)
     if low <= 0:
+        longer = (second.fit_seconds or 0.0) / max(1e-9, best.fit_seconds or 0.0)
+        slower = longer >= WORTH_SAYING
         return Words(
             f"On these {rows:,} rows take {best.title.en}: right on {shown(best)}; {second.title.en} is as good within "
-            f"the noise ({shown(second)}) but no quicker to train.",
+            f"the noise ({shown(second)}) "
+            + (f"but takes {few(longer)} times as long to train." if slower else "but no quicker to train."),
             f"在这 {rows:,} 行数据上，请用{best.title.zh}：答对 {shown(best)}；{second.title.zh}在噪声之内一样好"
-            f"（{shown(second)}），但训练并不更快。",
+            f"（{shown(second)}），" + (f"但训练时间是其 {few(longer)} 倍。" if slower else "但训练并不更快。"),
         )
+    times = (best.fit_seconds or 0.0) / max(1e-9, second.fit_seconds or 0.0)
     slow = times >= WORTH_SAYING
     return Words(
         f"On these {rows:,} rows {best.title.en} is best: right on {shown(best)}, {points} points above "
@@ -92,10 +97,14 @@ def growth(first: Measured, second: Measured) -> Words | None:
     """Which of two methods more rows would help, by the last step of their learning curves."""
     curves = [dict(one.curve) for one in (first, second)]
     sizes = sorted(curves[0].keys() & curves[1].keys())[-2:]
-    if len(sizes) < 2:
+    if len(sizes) < 2 or min(curve[sizes[1]] for curve in curves) > NEARLY_ALL:
         return None
     gains = [curve[sizes[1]] - curve[sizes[0]] for curve in curves]
     span = Words(f"from {sizes[0]:,} to {sizes[1]:,} rows", f"从 {sizes[0]:,} 行到 {sizes[1]:,} 行")
+    if max(gains) < GROWTH:
+        return Words(
+            f"More rows would hardly help: {span.en} neither rose.", f"更多数据帮助不大：{span.zh}，两者都没有上升。"
+        )
     if abs(gains[0] - gains[1]) < GROWTH:
         both = moved(float(np.mean(gains)))
         return Words(

@@ -44,4 +44,4 @@ def contenders(encoder: str | os.PathLike = AUTO) -> dict[str, Contender]:
 
 def made(method: Method, encoder: str | os.PathLike, seed: int) -> Any:
     """An estimator that has learned nothing yet."""
-    return method.make(Options(encoder=encoder, seed=seed))
+    return method.make(Options(encoder=encoder, seed=seed, verbose=True))

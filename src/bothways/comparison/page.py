@@ -16,12 +16,14 @@ from bothways.tokenizer import Text
 if TYPE_CHECKING:
     from bothways.comparison.run import Comparison
 
+FAR = 0.25
+"""A method this far below the best is in the table, not in the pictures."""
 HEADER = [
     Words("method", "方法"),
     Words("accuracy", "准确率"),
     Words("95 % interval", "95% 区间"),
     Words("macro F1", "宏平均 F1"),
-    Words("against the best", "与最好者相比"),
+    Words("vs. best", "与最好者比"),
     Words("training", "训练用时"),
     Words("texts/s", "文本/秒"),
     Words("parameters", "参数量"),
@@ -82,36 +84,42 @@ def seconds(taken: float) -> str:
 
 def counted(number: int) -> str:
     """A large number in few characters: 9,831, 12.4 k, 11.2 M."""
-    for unit, least in (("M", 1e6), ("k", 1e3)):
-        if number >= 10 * least:
-            return f"{number / least:.3g} {unit}" if number < 1e9 else f"{number / least:,.0f} {unit}"
-    return f"{number:,}"
+    if number < 10_000:
+        return f"{number:,}"
+    unit, size_of_unit = ("M", 1e6) if number >= 1e6 else ("k", 1e3)
+    value = number / size_of_unit
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
 
 
 def charts(found: Comparison) -> list[Chart]:
-    """Accuracy with its interval, and the learning curves."""
+    """Accuracy with its interval, and the learning curves, of methods not far below the best: others would press all
+    that is worth seeing into a corner."""
     order = ranked(found.results)
+    near = [one for one in order if (one.accuracy or 0) >= (order[0].accuracy or 0) - FAR]
     drawn = []
-    if order:
-        rows = [(one.title.en, one.accuracy, *(one.accuracy_interval or ())) for one in order]
+    if near:
+        within = f"{100 * FAR:.0f}"
+        some = Words(f"; methods within {within} points of the best", f"；与最好者相差 {within} 个百分点以内的方法")
+        en, zh = some if len(near) < len(order) else ("", "")
+        rows = [(one.title, one.accuracy, *(one.accuracy_interval or ())) for one in near]
         drawn.append(
             intervals(
                 rows,
                 caption=Words(
-                    f"Accuracy on {found.test_rows:,} test texts, with 95 % intervals",
-                    f"{found.test_rows:,} 条测试文本上的准确率及 95% 区间",
+                    f"Accuracy on {found.test_rows:,} test texts, with 95 % intervals{en}",
+                    f"{found.test_rows:,} 条测试文本上的准确率及 95% 区间{zh}",
                 ),
                 x_title=Words("accuracy", "准确率"),
             )
         )
     curves = lines(
-        {one.title.en: one.curve for one in order if one.curve},
+        {one.method: one.curve for one in near if one.curve},
         caption=Words("What more rows bring", "更多数据带来的提升"),
         x_title=Words("training rows", "训练行数"),
         y_title=Words("accuracy", "准确率"),
         logarithmic=True,
         shares=True,
-        names={one.title.en: one.title for one in order},
+        names={one.method: one.title for one in near},
         height=320,
     )
     return drawn + ([] if curves is None else [curves])
@@ -133,7 +141,7 @@ def comparison_page(found: Comparison, texts: Sequence[Text]) -> str:
     )
 
 
-NARROW, NOT_IN_NARROW = 110, ("95 % interval", "parameters")
+NARROW, NOT_IN_NARROW = 120, ("95 % interval", "parameters")
 """A screen narrower than this many letters has no room for these columns."""
 
 
@@ -150,7 +158,9 @@ def show(found: Comparison) -> None:
     shown = [index for index, name in enumerate(HEADER) if name.en not in left_out]
     screen = Table(title=f"{found.train_rows:,} training rows, {found.test_rows:,} test rows")
     for index in shown:
-        screen.add_column(HEADER[index].en, justify="right" if index else "left", no_wrap=index > 0)
+        screen.add_column(
+            HEADER[index].en, justify="right" if index else "left", no_wrap=index > 0, min_width=0 if index else 20
+        )
     for row in table(found):
         screen.add_row(*(escape(row[index].en) for index in shown))
     console.print(screen)

@@ -29,10 +29,6 @@ class Words(NamedTuple):
     def __html__(self) -> Markup:
         return self.marked("span")
 
-    def svg(self) -> Markup:
-        """As the content of an SVG text."""
-        return self.marked("tspan")
-
     def marked(self, tag: str) -> Markup:
         """Both, each in a tag of its own; once where they do not differ."""
         if self.en == self.zh:
@@ -43,6 +39,11 @@ class Words(NamedTuple):
     def of(self, language: Language) -> str:
         """Those of one language, as plain text."""
         return self.zh if language == "zh" else self.en
+
+
+def svg(text: Words | str) -> Markup:
+    """As the content of an SVG text."""
+    return text.marked("tspan") if isinstance(text, Words) else escape(text)
 
 
 def script_json(value: Any) -> Markup:
@@ -80,7 +81,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["t"] = Words
-    made.filters.update(percent=percent, excerpt=excerpt, script_json=script_json, svg=Words.svg)
+    made.filters.update(percent=percent, excerpt=excerpt, script_json=script_json, svg=svg)
     return made
 
 

@@ -32,7 +32,7 @@ class Label:
 
     x: float
     y: float
-    text: str
+    text: Words | str
     look: str = ""
 
 
@@ -228,7 +228,7 @@ def scatter(points: Points, *, caption: Words, x_title: Words, y_title: Words) -
     )
 
 
-def intervals(rows: Sequence[tuple[str, float, float, float]], *, caption: Words, x_title: Words) -> Chart:
+def intervals(rows: Sequence[tuple[Words, float, float, float]], *, caption: Words, x_title: Words) -> Chart:
     """A line for each (name, value, low, high): a dot in its interval, names above, so that long ones have room."""
     step, left = 34, 14
     height = TOP + step * len(rows) + 8 + BOTTOM
