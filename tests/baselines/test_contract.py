@@ -41,13 +41,35 @@ def options(tmp_path_factory: pytest.TempPathFactory, encoder_config: Any, token
 
     directory = tmp_path_factory.mktemp("encoder") / "encoder"
     save_model(directory, random_bert(encoder_config), tokenizer)
-    return Options(encoder=directory)
+    return Options(
+        encoder=str(directory), static_vectors=str(static_directory(directory.parent / "static")), size="tiny"
+    )
+
+
+def static_directory(path: Path) -> Path:
+    """A model2vec directory in which every word of the made-up reviews has a vector by chance."""
+    from model2vec import StaticModel
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = sorted({word for text in films(500)[0] for word in text.split()})
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(["[UNK]", *words])}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    vectors = np.random.default_rng(0).normal(size=(len(words) + 1, 16)).astype(np.float32)
+    StaticModel(vectors, tokenizer).save_pretrained(path)
+    return path
 
 
 def made(name: str, options: Options) -> Any:
     """A method, so set that it learns a few hundred made-up reviews in a second or two."""
     estimator = METHODS[name].make(options)
-    quick = {"bert": {"epochs": 8, "learning_rate": 3e-3}}
+    quick: dict[str, dict[str, Any]] = {
+        "bert": {"epochs": 8, "learning_rate": 3e-3},
+        "rnn": {"width": 16, "hidden_size": 16, "learning_rate": 1e-2},
+        "lstm": {"width": 16, "hidden_size": 16, "learning_rate": 1e-2},
+        "untrained": {"vocab_size": 200, "epochs": 6, "learning_rate": 1e-3},
+    }
     return estimator.set_params(**quick.get(name, {}))
 
 
