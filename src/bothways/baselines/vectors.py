@@ -123,9 +123,10 @@ class GloVe(WordVectors):
     def fit(self, texts: Texts) -> GloVe:
         self.words_ = common_words(texts, 2)
         meetings = co_occurrences(texts, self.words_, self.window)
-        self.matrix_ = fit_glove(
+        words, contexts = glove_tables(
             meetings, self.width, epochs=self.epochs, learning_rate=self.learning_rate, seed=self.seed
         )
+        self.matrix_ = words[:, :-1] + contexts[:, :-1]  # as published, section 4.2
         return self
 
 
@@ -150,10 +151,10 @@ def co_occurrences(texts: Texts, words: Sequence[str], window: int) -> Any:
     return (found + found.T).tocoo()
 
 
-def fit_glove(
+def glove_tables(
     meetings: Any, width: int, *, epochs: int, learning_rate: float, seed: int, batch: int = 1 << 16
-) -> np.ndarray:
-    """The sum of word and context vectors, (words, width) float32, for a matrix of co-occurrences.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of words and of contexts for a matrix of co-occurrences, each (words, width + 1) float32, a bias last.
 
     Entries come in batches, since one by one is slow in Python: the gradients of a batch are summed before AdaGrad
     takes a step.
@@ -164,7 +165,6 @@ def fit_glove(
     rows, columns = meetings.row.astype(np.int64), meetings.col.astype(np.int64)
     logs = np.log(meetings.data).astype(np.float32)
     weights = np.minimum(1.0, (meetings.data / 100) ** 0.75).astype(np.float32)  # equation 9
-    # Vectors and, in the last column, biases.
     tables = [((random.random((size, width + 1)) - 0.5) / width).astype(np.float32) for _ in range(2)]
     squares = [np.ones((size, width + 1), np.float32) for _ in range(2)]
     batch = max(1, min(batch, len(rows) // 20))
@@ -184,7 +184,7 @@ def fit_glove(
             for table, square, gradient in zip(tables, squares, gradients, strict=True):
                 table -= learning_rate * gradient / np.sqrt(square)
                 square += gradient**2
-    return tables[0][:, :-1] + tables[1][:, :-1]
+    return tables[0], tables[1]
 
 
 class PublishedVectors(WordVectors):
