@@ -11,18 +11,19 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 
 from bothways.errors import InputError
-from bothways.estimator import LABEL_TYPES, TextEstimator, labelled, separate
+from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate
 from bothways.finetuning.config import FinetuningConfig, Pooling
 from bothways.finetuning.run import fit
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine, load_classifier
+from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.tables.table import Columns, Table
 from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
-from bothways.tokenizer import Text
+from bothways.tokenizer import Text, Tokenizer
 from bothways.training.config import OptimizerName, Precision
 
 OUTPUT = "label"
@@ -94,7 +95,7 @@ class TextClassifier(TextEstimator):
             precision=self.precision,
             seed=self.seed,
         )
-        bert, tokenizer, _ = load_model(locate(self.encoder, given.texts))
+        bert, tokenizer = self._start(given)
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
         warn_if_truncated(log.truncated, len(given.texts), bert.config.longest)
         self._use(bert, tokenizer)
@@ -132,6 +133,11 @@ class TextClassifier(TextEstimator):
         classifier._use(bert, tokenizer)
         classifier.classes_ = np.array(list(map(LABEL_TYPES[tasks[0].output.label_type], tasks[0].output.labels)))
         return classifier
+
+    def _start(self, given: Labelled) -> tuple[Bert, Tokenizer]:
+        """The encoder that the training starts from."""
+        bert, tokenizer, _ = load_model(locate(self.encoder, given.texts))
+        return bert, tokenizer
 
     def _use(self, bert: Any, tokenizer: Any) -> None:
         self.bert_, self.tokenizer_ = bert, tokenizer

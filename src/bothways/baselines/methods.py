@@ -21,6 +21,12 @@ class Options:
 
     encoder: str | os.PathLike = AUTO
     """bert, frozen: a directory, a shipped encoder or a hub id. `auto`: the shipped one for the language."""
+    word_vectors: str | os.PathLike | None = None
+    """glove, rnn, lstm: a file of published vectors. None: learned from the training texts."""
+    static_vectors: str | os.PathLike | None = None
+    """static_vectors: a directory that `model2vec` has saved."""
+    size: str = "mini"
+    """untrained: the preset."""
     seed: int = 0
     """Decides fresh weights, order and whatever else is left to chance."""
     verbose: bool = False
@@ -71,6 +77,60 @@ def random_forest(options: Options) -> Any:
     return BagOfWords(tfidf_of_words(most=20_000), forest)
 
 
+def word2vec(options: Options) -> Any:
+    from bothways.baselines.vectors import Word2Vec
+    from bothways.baselines.word_vectors import MeanOfWordVectors
+
+    return MeanOfWordVectors(Word2Vec(seed=options.seed))
+
+
+def glove(options: Options) -> Any:
+    from bothways.baselines.vectors import GloVe
+    from bothways.baselines.word_vectors import MeanOfWordVectors
+
+    return MeanOfWordVectors(published(options) or GloVe(seed=options.seed))
+
+
+def published(options: Options) -> Any:
+    """Vectors from a file, if one is given."""
+    from bothways.baselines.vectors import PublishedVectors
+
+    return None if options.word_vectors is None else PublishedVectors(os.fspath(options.word_vectors))
+
+
+def rnn(options: Options) -> Any:
+    from bothways.baselines.recurrent import RNN
+
+    return RNN(published(options), seed=options.seed, verbose=options.verbose)
+
+
+def lstm(options: Options) -> Any:
+    from bothways.baselines.recurrent import LSTM
+
+    return LSTM(published(options), seed=options.seed, verbose=options.verbose)
+
+
+def static_vectors(options: Options) -> Any:
+    from bothways.baselines.static_vectors import StaticVectors
+    from bothways.errors import InputError
+
+    if options.static_vectors is None:
+        raise InputError("The method static_vectors needs a directory that model2vec has saved; name one.")
+    return StaticVectors(options.static_vectors)
+
+
+def untrained(options: Options) -> Any:
+    from bothways.baselines.untrained import UntrainedTransformer
+
+    return UntrainedTransformer(options.size, seed=options.seed, verbose=options.verbose)
+
+
+def frozen(options: Options) -> Any:
+    from bothways.baselines.frozen import FrozenEncoder
+
+    return FrozenEncoder(options.encoder)
+
+
 def bert(options: Options) -> Any:
     from bothways.classifier import TextClassifier
 
@@ -84,6 +144,15 @@ METHODS: dict[str, Method] = {
         "TF-IDF of words and characters, logistic regression", "词与字的 TF-IDF，逻辑回归", logistic_regression
     ),
     "random_forest": Method("TF-IDF of words, random forest", "词的 TF-IDF，随机森林", random_forest, "chinese"),
+    "word2vec": Method("Mean of word2vec vectors, linear SVM", "word2vec 词向量取平均，线性 SVM", word2vec, "compare"),
+    "glove": Method("Mean of GloVe vectors, linear SVM", "GloVe 词向量取平均，线性 SVM", glove, "compare"),
+    "rnn": Method("Recurrent network, both ways", "双向 RNN", rnn, "chinese"),
+    "lstm": Method("Long short-term memory, both ways", "双向 LSTM", lstm, "chinese"),
+    "static_vectors": Method(
+        "Static vectors (model2vec), logistic regression", "静态向量（model2vec），逻辑回归", static_vectors, "compare"
+    ),
+    "untrained": Method("The Transformer without pre-training", "未经预训练的 Transformer", untrained),
+    "frozen": Method("BERT as it is, logistic regression", "BERT 不微调，逻辑回归", frozen),
     "bert": Method("BERT, pre-trained and fine-tuned", "BERT：预训练后微调", bert),
 }
 """By name, from the simplest to the largest."""
