@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
+from bothways.batch import Predictions
 from bothways.errors import InputError
-from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate
+from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate, separate_labels
+from bothways.evaluation.calibration import FEWEST, calibrate
 from bothways.finetuning.config import FinetuningConfig, Pooling
 from bothways.finetuning.run import fit
 from bothways.formats.hub import AUTO, locate
@@ -20,7 +22,7 @@ from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
-from bothways.tables.table import Columns, Table
+from bothways.tables.table import Columns, Table, split_off
 from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
 from bothways.tokenizer import Text, Tokenizer
@@ -48,6 +50,8 @@ class TextClassifier(TextEstimator):
         pooling: Pooling | None = None,
         optimizer: OptimizerName | None = None,
         precision: Precision | None = None,
+        held_out: float = 0.1,
+        coverage: float | None = None,
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
@@ -61,23 +65,23 @@ class TextClassifier(TextEstimator):
         self.pooling = pooling
         self.optimizer = optimizer
         self.precision = precision
+        self.held_out = held_out
+        self.coverage = coverage
         self.seed = seed
         self.verbose = verbose
 
-    def fit(self, X: Sequence[Text], y: Sequence[Any]) -> TextClassifier:
+    def fit(
+        self, X: Sequence[Text], y: Sequence[Any], *, dev: tuple[Sequence[Text], Sequence[Any]] | None = None
+    ) -> TextClassifier:
         """Train on texts (or pairs of texts, as tuples) and their labels (strings, numbers or booleans, of one type).
+
+        `dev`: as many texts and labels that are not trained on, to learn from them what scores mean and which texts are
+        of none of the classes; None: the share `held_out` of the others, if that makes ten.
 
         Raises InputError if texts and labels differ in number, one is missing or there is one class only.
         """
         given = labelled(X, y)
-        table = Table(
-            "the training texts",
-            Columns(text_pair=None if given.pairs is None else "text_pair"),
-            [f"text {i}" for i in range(1, len(given.texts) + 1)],
-            given.texts,
-            given.pairs,
-            {OUTPUT: list(map(str, given.labels))},
-        )
+        table = as_table(given.texts, given.pairs, given.labels, "the training texts")
         output = OutputConfig(
             name=OUTPUT,
             kind="single",
@@ -93,27 +97,36 @@ class TextClassifier(TextEstimator):
             pooling=self.pooling,
             optimizer=self.optimizer,
             precision=self.precision,
+            held_out=self.held_out,
+            coverage=self.coverage,
             seed=self.seed,
         )
+        if dev is not None:
+            held_out = as_table(*separate(dev[0]), separate_labels(dev[1]), "the dev texts")
+            held_out.targets(SingleLabel(output))  # a label that training has not seen is said before the work
+        else:
+            share = config.held_out if round(len(table) * config.held_out) >= FEWEST else 0.0
+            table, held_out = split_off(table, share, at_most=2000, seed=config.seed)
         bert, tokenizer = self._start(given)
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
-        warn_if_truncated(log.truncated, len(given.texts), bert.config.longest)
+        calibrate(bert, tokenizer, table, held_out, coverage=config.coverage, seed=config.seed)
+        warn_if_truncated(log.truncated, len(table), bert.config.longest)
         self._use(bert, tokenizer)
         self.classes_ = np.array(given.classes)
         return self
 
     def predict_proba(self, X: Sequence[Text]) -> np.ndarray:
         """Probability of each class, in the order of `classes_`. (texts,) → (texts, classes) float32."""
-        if not hasattr(self, "engine_"):
-            raise NotFittedError("This TextClassifier has not learned anything yet; call fit or load first.")
-        texts, pairs = separate(X)
-        if not texts:
-            return np.zeros((0, len(self.classes_)), np.float32)
-        truncated, parts = 0, []
-        for predictions in self.engine_.predict(texts, pairs):
-            truncated += predictions.truncated
-            parts.append(self.task_.probabilities(predictions))
-        warn_if_truncated(truncated, len(texts), self.engine_.config.longest)
+        parts = [self.task_.probabilities(predictions) for predictions in self._predictions(X)]
+        return np.concatenate([np.zeros((0, len(self.classes_)), np.float32), *parts])
+
+    def known(self, X: Sequence[Text]) -> np.ndarray:
+        """Whether each text is of any of the classes at all: (texts,) → (texts,) bool. It is true of 95 % of texts like
+        those it was trained on; of all texts if too few were held out to tell."""
+        parts = [np.ones(0, bool)]
+        for predictions in self._predictions(X):
+            known = self.task_.known(predictions)
+            parts.append(np.ones(len(predictions.encodings), bool) if known is None else known)
         return np.concatenate(parts)
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
@@ -139,15 +152,35 @@ class TextClassifier(TextEstimator):
         bert, tokenizer, _ = load_model(locate(self.encoder, given.texts))
         return bert, tokenizer
 
+    def _predictions(self, X: Sequence[Text]) -> Iterator[Predictions]:
+        """What the model says of texts, some thousand at a time."""
+        if not hasattr(self, "engine_"):
+            raise NotFittedError("This TextClassifier has not learned anything yet; call fit or load first.")
+        texts, pairs = separate(X)
+        truncated = 0
+        for predictions in self.engine_.predict(texts, pairs) if texts else ():
+            truncated += predictions.truncated
+            yield predictions
+        warn_if_truncated(truncated, len(texts), self.engine_.config.longest)
+
     def _use(self, bert: Any, tokenizer: Any) -> None:
         self.bert_, self.tokenizer_ = bert, tokenizer
         self.engine_ = Engine(bert, tokenizer, precision=self.precision)
         self.task_ = next(task for task in self.engine_.tasks if isinstance(task, SingleLabel))
 
 
+def as_table(texts: list[Text], pairs: list[Text] | None, labels: list[Any], source: str) -> Table:
+    """Texts and labels as a table. Raises InputError if they differ in number."""
+    if len(texts) != len(labels):
+        raise InputError(f"There are {len(texts)} texts but {len(labels)} labels; give one label each.")
+    columns = Columns(text_pair=None if pairs is None else "text_pair")
+    rows = [f"text {number}" for number in range(1, len(texts) + 1)]
+    return Table(source, columns, rows, texts, pairs, {OUTPUT: list(map(str, labels))})
+
+
 def warn_if_truncated(truncated: int, total: int, longest: int) -> None:
     """A Python warning if texts were longer than the model reads."""
     if truncated:
         warnings.warn(
-            f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are truncated.", stacklevel=3
+            f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are truncated.", stacklevel=4
         )

@@ -237,13 +237,16 @@ def evaluate(
         write_atomically(json_file, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
 
 
-def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None) -> None:
+def classify(
+    model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None, reject: str | None = None
+) -> None:
     """Classify texts: a table, or one text a line from standard input. Writes one JSON object a line, in order.
 
     Args:
         model: Directory of a classifier.
         file: CSV, TSV, JSON lines or Parquet; or - for standard input, one text a line.
         out: Write here instead of standard output.
+        reject: The label of texts that are of none of the classes; else they get the likeliest, and "known": false.
     """
     from bothways.files.writing import refuse_in_use, writing
     from bothways.inference.classify import classify as recipe
@@ -255,7 +258,7 @@ def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path 
     engine = load_engine(model)
     truncated, total, at_once = 0, 0, out is None and is_interactive()
     with writing(out) as stream:
-        for answer in recipe(engine, file):
+        for answer in recipe(engine, file, reject):
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
             truncated += answer["truncated"]
             total += 1
@@ -399,16 +402,20 @@ def load_engine(directory: Path) -> Engine:
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
-    """The figures of each output as a table on standard output."""
+    """The metrics of each output as a table on standard output, those of single classes left out."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("output", "figure", "value")
-    for name, figures in metrics["outputs"].items():
-        for figure, value in figures.items():
+    table = Table("output", "metric", "value", "95 % interval")
+    for name, measured in metrics["outputs"].items():
+        intervals = measured.get("intervals", {})
+        for metric, value in measured.items():
+            if isinstance(value, (dict, list)):
+                continue
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            table.add_row(escape(name), figure.replace("_", " "), shown)
+            low_high = " – ".join(f"{edge:.4f}" for edge in intervals.get(metric, ()))
+            table.add_row(escape(name), metric.replace("_", " "), shown, low_high)
     Console().print(table)
     if metrics.get("truncated"):
         say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")

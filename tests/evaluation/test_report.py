@@ -19,6 +19,7 @@ from bothways.evaluation.pictures import lines, rounded_out, thinned, ticks
 from bothways.evaluation.report import MOST_BYTES, report_page
 from bothways.model.config import OutputConfig
 from bothways.tasks import TASKS
+from bothways.tasks.metrics import Metrics
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quotes\" 'too'"
 VOID = {"meta", "link", "input", "br", "img"}
@@ -70,8 +71,9 @@ def findings(*outputs: OutputFindings, texts: list | None = None) -> Findings:
     texts = texts or [f"text number {row}" for row in range(rows)]
     measured = {}
     for one in outputs:
-        decided = [one.task.decide(p) for p in one.probabilities]
-        measured[one.task.name] = {"kind": one.task.kind, **one.task.metrics(one.expected, decided)}
+        metrics = Metrics(one.task)
+        metrics.add(one.expected, one.probabilities)
+        measured[one.task.name] = {"kind": one.task.kind, **metrics.result()}
     return Findings(
         title="classifier",
         encoder="en-mini",

@@ -70,15 +70,31 @@ class Findings:
     """What is to be known of the table: `{"check", "count", "share", "sentence", "examples"}` each."""
 
 
-def observe(engine: Engine, table: Table) -> tuple[Table, list[OutputFindings]]:
-    """What a model says of a table, or of `MOST_ROWS` of its rows, evenly spaced: (those rows, the findings)."""
+def observe(
+    engine: Engine, table: Table, calibration: Mapping[str, Mapping[str, Any]]
+) -> tuple[Table, list[OutputFindings]]:
+    """What a model says of a table, or of `MOST_ROWS` of its rows, evenly spaced: (those rows, the findings).
+
+    `calibration`: by output, what `evaluation.calibration.calibrate` told.
+    """
     if len(table) > MOST_ROWS:
         table = table.take(np.linspace(0, len(table) - 1, MOST_ROWS).astype(int).tolist())
     said: dict[str, list[np.ndarray]] = {task.name: [] for task in engine.tasks}
+    distances: dict[str, list[float]] = {task.name: [] for task in engine.tasks}
     for predictions in engine.predict(table.texts, table.pairs):
         for task in engine.tasks:
             said[task.name] += list(task.probabilities(predictions))
+            if task.detector is not None:
+                distances[task.name] += predictions.logits[task.detector.name][:, 0].tolist()
     found = [
-        OutputFindings(task=task, expected=table.targets(task), probabilities=said[task.name]) for task in engine.tasks
+        OutputFindings(
+            task=task,
+            expected=table.targets(task),
+            probabilities=said[task.name],
+            known_scores=np.array(distances[task.name]) if distances[task.name] else None,
+            threshold=None if task.detector is None else task.detector.distance_threshold,
+            calibration=calibration.get(task.name),
+        )
+        for task in engine.tasks
     ]
     return table, found

@@ -45,7 +45,11 @@ class FinetuningConfig(Settings):
     """Dropout while training. None: what the encoder was pre-trained with (0 for the shipped ones and all that
     `pretrain` makes unless told otherwise, 0.1 for most published ones)."""
     held_out: float = 0.1
-    """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result."""
+    """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result, and to
+    learn from it what scores mean and which texts are of none of the classes."""
+    coverage: float | None = None
+    """Answers of a single-label output get a set of labels, too, which holds the right one of this share of texts (0.9
+    for instance). None: there are no such sets."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +58,7 @@ class FinetuningConfig(Settings):
         self.require_least(8, "max_length")
         self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
+        self.require(self.coverage is None or 0 < self.coverage < 1, "coverage", "a share above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from bothways.evaluation.calibration import calibrate
 from bothways.evaluation.evaluate import evaluate
 from bothways.evaluation.findings import Findings, observe
 from bothways.evaluation.report import named, report_page
@@ -141,8 +142,10 @@ def finetune(
             f"truncated.",
             file=sys.stderr,
         )
+    calibrated = calibrate(bert, tokenizer, table, dev, coverage=config.coverage, seed=config.seed)
     engine = Engine(bert, tokenizer)
-    metrics = evaluate(engine, dev) if len(dev) else {"examples": 0, "outputs": {}}
+    metrics = evaluate(engine, [dev]) if len(dev) else {"examples": 0, "outputs": {}}
+    metrics["calibration"] = calibrated
     metrics["evaluated_on"] = f"{len(dev)} rows held out of {train_file}" if dev_file is None else os.fspath(dev_file)
     metrics["training"] = described(log, chosen, len(table))
     named_encoder = directory.name if encoder == AUTO else Path(encoder).name
@@ -164,7 +167,7 @@ def findings_of(
     engine: Engine, dev: Table, metrics: dict[str, Any], log: TrainingLog, encoder: str, out: str | os.PathLike
 ) -> Findings:
     """What the report shows of a training."""
-    seen, outputs = observe(engine, dev)
+    seen, outputs = observe(engine, dev, metrics["calibration"])
     return Findings(
         title=Path(out).resolve().name,
         encoder=encoder,

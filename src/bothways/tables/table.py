@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,13 +107,22 @@ def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = F
 
     Raises InputError for a missing column, a null text or an unusable label.
     """
+    return next(read_tables(path, columns, find_pair=find_pair))
+
+
+def read_tables(
+    path: str | os.PathLike, columns: Columns, rows: int | None = None, *, find_pair: bool = False
+) -> Iterator[Table]:
+    """Read a table in parts of so many rows, the last perhaps of fewer; None: whole. Else as `read_table`."""
     table = None
     for where, cells in read_rows(path):
         if table is None:
             if find_pair and columns.text_pair is None and columns.text == "text" and "text_pair" in cells:
                 columns = Columns(text="text", text_pair="text_pair", labels=columns.labels)
-            table = Table(os.fspath(path), columns, pairs=None if columns.text_pair is None else [])
-            table.values.update({label.output: [] for label in columns.labels})
+            table = empty_table(path, columns)
+        elif len(table) == rows:
+            yield table
+            table = empty_table(path, columns)
         if find_pair and table.pairs is None and columns.text == "text" and "text_pair" in cells:
             raise InputError(
                 f"{path}, {table.rows[0]}: there is no 'text_pair', which {where} has; give every row a second "
@@ -122,6 +131,13 @@ def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = F
         append_row(table, where, cells)
     if table is None:
         raise InputError(f"{path}: the table has no rows.")
+    yield table
+
+
+def empty_table(path: str | os.PathLike, columns: Columns) -> Table:
+    """A table without rows, to be appended to."""
+    table = Table(os.fspath(path), columns, pairs=None if columns.text_pair is None else [])
+    table.values.update({label.output: [] for label in columns.labels})
     return table
 
 

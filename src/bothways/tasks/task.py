@@ -16,6 +16,7 @@ from bothways.batch import Predictions, Reads
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig, OutputKind
 from bothways.model.outputs import OutputLayer
+from bothways.tasks.metrics import Statistics, Sums
 from bothways.tokenizer import Encoding, Text
 
 Value = Any
@@ -36,14 +37,22 @@ class Task(ABC):
     """Whether texts come as words, because each word has a label of its own."""
     least_labels: ClassVar[int] = 2
     """With fewer there is nothing to tell apart."""
+    exclusive: ClassVar[bool] = False
+    """Whether each text has exactly one label, so that it matters that a text may be of none."""
 
-    def __init__(self, output: OutputConfig) -> None:
-        self.output = output
+    def __init__(self, output: OutputConfig, detector: OutputConfig | None = None) -> None:
+        """`detector`: the output layer that tells how far texts are from its classes, if there is one."""
+        self.output, self.detector = output, detector
 
     @property
     def name(self) -> str:
         """The name of the output layer."""
         return self.output.name
+
+    @property
+    def layers(self) -> tuple[OutputConfig, ...]:
+        """The output layers whose logits it needs."""
+        return (self.output,) if self.detector is None else (self.output, self.detector)
 
     # ── Cell → value → target ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -120,26 +129,45 @@ class Task(ABC):
     def decide(self, probabilities: np.ndarray) -> Decision:
         """The decision about one text: (width,) → what `target` gives."""
 
+    def known(self, predictions: Predictions) -> np.ndarray | None:
+        """(texts,) bool: whether a text is of any of the classes at all; None if that cannot be told."""
+        if self.detector is None or self.detector.distance_threshold is None:
+            return None
+        return predictions.logits[self.detector.name][:, 0] <= self.detector.distance_threshold
+
+    def calibrated(self, predictions: Predictions, targets: Sequence[Target]) -> OutputConfig:
+        """The output layer with scores that mean what they say, from predictions of rows that training has not seen."""
+        return self.output
+
+    def with_sets(self, predictions: Predictions, targets: Sequence[Target], coverage: float) -> OutputConfig:
+        """The output layer with prediction sets, if its kind has them."""
+        return self.output
+
     @abstractmethod
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
         """What is said of one text, as JSON."""
 
     # ── How good it is ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def metrics(self, expected: Sequence[Target], predicted: Sequence[Decision]) -> dict[str, Any]:
-        """The metrics that the field quotes for this kind, over the rows that say something; "examples" counts them."""
-        pairs = [(e, p) for e, p in zip(expected, predicted, strict=True) if self.labelled(e)]
-        if not pairs:
-            return {"examples": 0}
-        measured = self.measure(*map(list, zip(*pairs, strict=True)))
-        return {
-            "examples": len(pairs),
-            **{name: value if isinstance(value, int) else float(value) for name, value in measured.items()},
-        }
+    @abstractmethod
+    def statistics(self, expected: list[Target], probabilities: Sequence[np.ndarray]) -> Statistics:
+        """Of each of some rows what its metrics are counted from; all rows say something (`tasks.metrics`)."""
 
     @abstractmethod
-    def measure(self, expected: list[Target], predicted: list[Decision]) -> dict[str, Any]:
-        """The metrics of one decision or more, all of texts whose target says something."""
+    def metrics(self, sums: Sums) -> dict[str, float]:
+        """The metrics that the field quotes for this kind, from the sums of statistics over rows."""
+
+    def details(self, sums: Sums) -> dict[str, Any]:
+        """What else is worth knowing, as JSON, from the same sums."""
+        return {}
+
+    def pairs(self, expected: list[Target], probabilities: Sequence[np.ndarray]) -> np.ndarray | None:
+        """(rows, 2): what is expected and predicted, where a metric needs to see rows side by side."""
+        return None
+
+    def metrics_of_pairs(self, pairs: np.ndarray) -> dict[str, float]:
+        """Metrics of `pairs` of all rows, or of a sample of them."""
+        return {}
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
