@@ -28,6 +28,7 @@ METRIC_NAMES = {
     "weighted_f1": Words("weighted F1", "加权 F1"),
     "matthews_correlation": Words("Matthews correlation", "马修斯相关系数"),
     "expected_calibration_error": Words("calibration error", "校准误差"),
+    "log_loss": Words("log loss", "对数损失"),
     "mean_absolute_error": Words("mean absolute error", "平均绝对误差"),
     "mean_squared_error": Words("mean squared error", "均方误差"),
     "pearson": Words("Pearson correlation", "皮尔逊相关"),
@@ -98,7 +99,7 @@ def same(text: str) -> Words:
     return Words(text, text)
 
 
-def overview(findings: Findings) -> list[tuple[str, list[tuple[Words, str]]]]:
+def overview(findings: Findings) -> list[tuple[str, list[tuple[Words, str, str]]]]:
     """(output, its metrics): each with a name that people know, and its interval where one was computed."""
     rows = []
     for name, measured in list(findings.metrics["outputs"].items())[:MOST_NAMED]:
@@ -109,7 +110,7 @@ def overview(findings: Findings) -> list[tuple[str, list[tuple[Words, str]]]]:
                 continue
             low, high = intervals.get(key) or (None, None)
             words = METRIC_NAMES.get(key) or same(key.replace("_", " "))
-            shown.append((words, f"{value:.3f}" + (f" ({low:.3f}–{high:.3f})" if low is not None else "")))
+            shown.append((words, f"{value:.3f}", f"{low:.3f}–{high:.3f}" if low is not None else ""))
         rows.append((excerpt(name, 40), shown))
     return rows
 
