@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from bothways import InputError
 from bothways.baselines.bag_of_words import BagOfWords, counts_of_words, tfidf_of_words
 from bothways.baselines.majority import Majority
-from bothways.baselines.words import words_of
+from bothways.baselines.words import characters_and_neighbours_of, characters_of, words_of
 
 
 def test_words_of_both_languages() -> None:
@@ -24,6 +24,8 @@ def test_words_of_both_languages() -> None:
         *("这家", "酒店", "很", "干净", "。", "ok", "!"),
     ]
     assert words_of("") == []
+    assert characters_of("酒店 is OK，好") == ["酒", "店", "is", "ok", "，", "好"]
+    assert characters_and_neighbours_of("很酒店 ok") == ["很", "酒", "店", "ok", "很酒", "酒店"]
 
 
 def test_the_probabilities_of_given_parts_are_those_of_a_pipeline() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -61,3 +63,16 @@ def test_random_numbers_of_others_stay_as_they_are() -> None:
     state = torch.get_rng_state()
     LSTM(width=4, hidden_size=4, epochs=1).fit(*films(20))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_network_on_published_vectors_reads_words_and_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "vectors.txt").write_text("good 1 2 3\n酒店 3 1 1\n", "utf-8")
+    texts, labels = films(60)
+    fitted = LSTM(PublishedVectors(str(tmp_path / "vectors.txt")), hidden_size=4, epochs=1).fit(texts, labels)
+    assert "酒店" in fitted.words_
+    assert "酒店" not in LSTM(width=4, hidden_size=4, epochs=1).fit(texts, labels).words_
+    fitted.save(tmp_path / "saved")
+    (tmp_path / "vectors.txt").unlink()  # which a saved network needs no more
+    again = LSTM.load(tmp_path / "saved")
+    assert repr(again) == repr(fitted)
+    np.testing.assert_allclose(again.predict_proba(texts), fitted.predict_proba(texts), atol=1e-6)

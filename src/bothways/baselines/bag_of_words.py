@@ -83,6 +83,15 @@ def tfidf_of_words(*, longest: int = 1, most: int | None = None) -> Any:
     return TfidfVectorizer(sublinear_tf=True, **split_at_words(longest, most))
 
 
+def tfidf_of_pieces(*, most: int | None = None) -> Any:
+    """TF-IDF of words, and of Chinese characters alone and by twos, the `most` common ones: few enough for trees."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from bothways.baselines.words import characters_and_neighbours_of
+
+    return TfidfVectorizer(sublinear_tf=True, analyzer=characters_and_neighbours_of, max_features=most)
+
+
 def counts_of_words(*, longest: int = 1, most: int | None = None) -> Any:
     """How often a text has each word; otherwise as `tfidf_of_words`."""
     from sklearn.feature_extraction.text import CountVectorizer

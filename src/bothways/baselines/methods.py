@@ -71,10 +71,10 @@ def logistic_regression(options: Options) -> Any:
 def random_forest(options: Options) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    from bothways.baselines.bag_of_words import BagOfWords, tfidf_of_words
+    from bothways.baselines.bag_of_words import BagOfWords, tfidf_of_pieces
 
-    forest = RandomForestClassifier(200, n_jobs=-1, random_state=options.seed)
-    return BagOfWords(tfidf_of_words(most=20_000), forest)
+    forest = RandomForestClassifier(200, min_samples_leaf=2, n_jobs=-1, random_state=options.seed)
+    return BagOfWords(tfidf_of_pieces(most=20_000), forest)
 
 
 def word2vec(options: Options) -> Any:
@@ -143,11 +143,11 @@ METHODS: dict[str, Method] = {
     "logistic_regression": Method(
         "TF-IDF of words and characters, logistic regression", "词与字的 TF-IDF，逻辑回归", logistic_regression
     ),
-    "random_forest": Method("TF-IDF of words, random forest", "词的 TF-IDF，随机森林", random_forest, "chinese"),
+    "random_forest": Method("TF-IDF of words, random forest", "词与字的 TF-IDF，随机森林", random_forest),
     "word2vec": Method("Mean of word2vec vectors, linear SVM", "word2vec 词向量取平均，线性 SVM", word2vec, "compare"),
     "glove": Method("Mean of GloVe vectors, linear SVM", "GloVe 词向量取平均，线性 SVM", glove, "compare"),
-    "rnn": Method("Recurrent network, both ways", "双向 RNN", rnn, "chinese"),
-    "lstm": Method("Long short-term memory, both ways", "双向 LSTM", lstm, "chinese"),
+    "rnn": Method("Recurrent network, both ways", "双向 RNN", rnn),
+    "lstm": Method("Long short-term memory, both ways", "双向 LSTM", lstm),
     "static_vectors": Method(
         "Static vectors (model2vec), logistic regression", "静态向量（model2vec），逻辑回归", static_vectors, "compare"
     ),

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bothways.baselines.base import Baseline, joined
-from bothways.baselines.vectors import WordVectors, common_words
-from bothways.baselines.words import words_of
+from bothways.baselines.vectors import WordVectors, common_words, source_of
+from bothways.baselines.words import characters_of, words_of
 from bothways.batch import PackedBatch
 from bothways.batching import by_length
 from bothways.classifier import OUTPUT, warn_if_truncated
@@ -117,7 +117,8 @@ class Recurrent(Baseline):
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
-        """`vectors`: what the embedding starts with; None: fresh ones, `width` wide. `hidden_size`: of each direction.
+        """`vectors`: of words, what the embedding starts with; None: fresh ones, `width` wide, of words and of Chinese
+        characters, which few texts are enough for (docs/decisions.md). `hidden_size`: of each direction.
         `batch_size`: texts in an update. `max_length`: words of a text that are read."""
         self.vectors = vectors
         self.width = width
@@ -133,7 +134,8 @@ class Recurrent(Baseline):
     def _learn(self, texts: list[str], pairs: list[str] | None, targets: np.ndarray) -> None:
         from sklearn.base import clone
 
-        words = [words_of(text) for text in joined(texts, pairs)]
+        words = self._split(joined(texts, pairs))
+        self.vectors_ = None if self.vectors is None else clone(self.vectors)
         known = None if self.vectors is None else clone(self.vectors).fit(words)
         self._use_words(common_words(words, 2))
         classes = int(targets.max()) + 1
@@ -170,6 +172,9 @@ class Recurrent(Baseline):
         output = OutputConfig(name=OUTPUT, kind="single", labels=tuple(map(str, range(classes))), reads="mean")
         return RecurrentModel(embedding, recurrent, output, dropout=self.dropout)
 
+    def _split(self, texts: list[str]) -> list[list[str]]:
+        return [characters_of(text) if self.vectors is None else words_of(text) for text in texts]
+
     def _use_words(self, words: list[str]) -> None:
         self.words_ = words
         self._number = {word: index for index, word in enumerate(words, start=UNKNOWN + 1)}
@@ -184,7 +189,7 @@ class Recurrent(Baseline):
 
     @torch.inference_mode()
     def _probabilities(self, texts: list[str], pairs: list[str] | None) -> np.ndarray:
-        encodings = self._encoded([words_of(text) for text in joined(texts, pairs)])
+        encodings = self._encoded(self._split(joined(texts, pairs)))
         logits = np.empty((len(encodings), len(self.classes_)), np.float32)
         device = next(self.model_.parameters()).device
         for rows in by_length([len(encoding) for encoding in encodings], BATCH_TOKENS):
@@ -197,7 +202,8 @@ class Recurrent(Baseline):
 
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.model_.state_dict().items()}
         save_file(weights, directory / "model.safetensors")
-        text = json.dumps({"words": self.words_}, ensure_ascii=False) + "\n"
+        source = None if self.vectors_ is None else self.vectors_.described()
+        text = json.dumps({"words": self.words_, "vectors": source}, ensure_ascii=False) + "\n"
         (directory / "words.json").write_text(text, "utf-8")
 
     def _read(self, directory: Path) -> None:
@@ -207,13 +213,15 @@ class Recurrent(Baseline):
         path = directory / "model.safetensors"
         if not path.is_file():
             raise FileNotFoundError(2, "no such file", str(path))
-        self._use_words(read_json_object(directory / "words.json")["words"])
+        known = read_json_object(directory / "words.json")
         try:
+            self._use_words(known["words"])
+            self.vectors_ = None if known["vectors"] is None else source_of(known["vectors"])
             weights = load_file(path)
             width = weights["token_vectors.weight"].shape[1]
             self.model_ = self._built(width, len(self.classes_)).to(default_device()).eval()
             self.model_.load_state_dict(weights)
-        except (SafetensorError, KeyError, RuntimeError) as error:
+        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(f"{path}: this file is damaged or of another network ({error}).") from None
 
 

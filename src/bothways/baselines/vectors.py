@@ -34,12 +34,16 @@ class WordVectors(BaseEstimator, ABC):
     def fit(self: Source, texts: Texts) -> Source:
         """Learn vectors of the words of texts, or read those that are known."""
 
+    def described(self) -> dict[str, Any]:
+        """The settings, as `source_of` reads them."""
+        return {"source": type(self).__name__, "settings": self.get_params()}
+
     def write(self, directory: Path) -> None:
         """Put words, vectors and settings into files."""
         from safetensors.numpy import save_file
 
         save_file({"vectors": np.ascontiguousarray(self.matrix_)}, directory / "vectors.safetensors")
-        content = {"source": type(self).__name__, "settings": self.get_params(), "words": self.words_}
+        content = self.described() | {"words": self.words_}
         (directory / "vectors.json").write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -51,7 +55,7 @@ def read_vectors(directory: Path) -> WordVectors:
     about = directory / "vectors.json"
     content = read_json_object(about)
     try:
-        source = SOURCES[content["source"]](**content["settings"])
+        source = source_of(content)
         source.words_ = content["words"]
         source.matrix_ = load_file(directory / "vectors.safetensors")["vectors"]
     except (KeyError, TypeError, SafetensorError) as error:
@@ -59,6 +63,11 @@ def read_vectors(directory: Path) -> WordVectors:
     if source.matrix_.ndim != 2 or len(source.matrix_) != len(source.words_):
         raise InputError(f"{about}: there are not as many vectors as words; save the method again.")
     return source
+
+
+def source_of(described: dict[str, Any]) -> WordVectors:
+    """A source that is not fitted, from `WordVectors.described`. KeyError or TypeError if it is not understood."""
+    return SOURCES[described["source"]](**described["settings"])
 
 
 def common_words(texts: Texts, least: int) -> list[str]:

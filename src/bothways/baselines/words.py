@@ -1,4 +1,4 @@
-"""A text as words, whatever its language: Chinese by `jieba`, everything else at spaces and marks."""
+"""A text as words or characters, whatever its language: Chinese words by `jieba`, others at spaces and marks."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ def words_of(text: str) -> list[str]:
     for run in RUNS.findall(text.lower()):
         words += chinese_words()(run) if "\u3400" <= run[0] <= "\u9fff" else WORDS.findall(run)
     return words
+
+
+def characters_of(text: str) -> list[str]:
+    """The same, but every Chinese character alone, so that none is rare in few texts."""
+    pieces: list[str] = []
+    for run in RUNS.findall(text.lower()):
+        pieces += run if "\u3400" <= run[0] <= "\u9fff" else WORDS.findall(run)
+    return pieces
+
+
+def characters_and_neighbours_of(text: str) -> list[str]:
+    """The same, and every two Chinese characters side by side."""
+    pieces = characters_of(text)
+    for run in RUNS.findall(text):
+        if "\u3400" <= run[0] <= "\u9fff":
+            pieces += [run[i : i + 2] for i in range(len(run) - 1)]
+    return pieces
 
 
 @cache
