@@ -14,7 +14,7 @@ from bothways.batch import Predictions
 from bothways.errors import InputError
 from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate, separate_labels
 from bothways.evaluation.calibration import FEWEST, calibrate
-from bothways.finetuning.config import FinetuningConfig, Pooling
+from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
 from bothways.finetuning.run import fit
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
@@ -52,6 +52,7 @@ class TextClassifier(TextEstimator):
         precision: Precision | None = None,
         held_out: float = 0.1,
         coverage: float | None = None,
+        imbalance: Imbalance = "auto",
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
@@ -67,6 +68,7 @@ class TextClassifier(TextEstimator):
         self.precision = precision
         self.held_out = held_out
         self.coverage = coverage
+        self.imbalance = imbalance
         self.seed = seed
         self.verbose = verbose
 
@@ -99,6 +101,7 @@ class TextClassifier(TextEstimator):
             precision=self.precision,
             held_out=self.held_out,
             coverage=self.coverage,
+            imbalance=self.imbalance,
             seed=self.seed,
         )
         if dev is not None:

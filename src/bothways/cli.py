@@ -175,42 +175,56 @@ def pretrain(
 
 
 def finetune(
-    train: str,
     out: Path,
+    train: str | None = None,
+    task: str | None = None,
     encoder: str = AUTO,
     dev: str | None = None,
-    text: str = "text",
+    text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
     output: UseAppendAction[tuple[Annotated[str, arg(metavar="NAME=COLUMN:KIND")], ...]] = (),
     config: OmitArgPrefixes[FinetuningFlags] = FinetuningFlags(),
+    seeds: int = 1,
+    search: float | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Train a classifier from a labelled table and evaluate it on rows it has not seen.
+    """Train a classifier from a labelled table, or from several, and evaluate it on rows it has not seen.
 
     Args:
-        train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
         out: Directory to write.
+        train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
+        task: In place of a table, a TOML file that names several, with their columns; see the README.
         encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
         dev: Table to evaluate the result on; without it a tenth of the training rows is held out.
-        text: Column of the text; with a tags output, of the tokens separated by spaces.
+        text: Column of the text (unless told, text); with a tags output, of the tokens separated by spaces.
         text_pair: Column of the second text of a pair.
         label: Column of the label; short for one single-label output of that name.
         output: An output layer, NAME=COLUMN:KIND with KIND single, multi, regression or tags; may be repeated.
         config: How to train.
+        seeds: Train so often, from --seed on, and keep the best; metrics have mean and deviation.
+        search: Look for better settings for so many minutes, and keep the best classifier.
         overwrite: Replace the directory if it exists.
     """
     from bothways.finetuning.run import finetune as recipe
+    from bothways.finetuning.run import once
+    from bothways.finetuning.search import Search
+    from bothways.finetuning.seeds import Seeds
+    from bothways.finetuning.task_file import read_task
 
-    done = recipe(
-        train,
-        out,
-        encoder=encoder,
-        dev_file=dev,
-        columns=declared_columns(text, text_pair, label, output),
-        config=config,
-        overwrite=overwrite,
-    )
+    if (train is None) == (task is None):
+        raise InputError("Give one of --train, a table, and --task, a file that names several.")
+    if search is not None and seeds != 1:
+        raise InputError("--search and --seeds go one after the other: give what was found together with --seeds.")
+    strategy = Seeds(seeds) if seeds != 1 else once if search is None else Search(minutes=search)
+    use: dict[str, Any] = {"encoder": encoder, "strategy": strategy, "overwrite": overwrite}
+    if train is not None:
+        columns = declared_columns(text or "text", text_pair, label, output)
+        done = recipe(train, out, dev_file=dev, columns=columns, config=config, **use)
+    else:
+        in_task_file(dev=dev, text=text, text_pair=text_pair, label=label, output=output or None)
+        several = read_task(task or "")
+        done = recipe(several, out, config=several.settings.changed_by(config), **use)
     show_metrics(done.metrics)
     say(f"The classifier is in {out}; try: bothways classify {out} FILE")
 
@@ -380,6 +394,13 @@ def declared_columns(text: str, text_pair: str | None, label: str | None, output
     return Columns(text=text, text_pair=text_pair, labels=tuple(labels))
 
 
+def in_task_file(**flags: object) -> None:
+    """Refuse flags about a table beside a task file."""
+    for name, value in flags.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')} is for a single table; say it in the task file.")
+
+
 def files_of(model: Path) -> list[Path]:
     """The files of a model that are read."""
     from bothways.formats.hub import WANTED, locate
@@ -402,21 +423,27 @@ def load_engine(directory: Path) -> Engine:
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
-    """The metrics of each output as a table on standard output, those of single classes left out."""
+    """The metrics of each output as a table on standard output, those of single classes left out; of several tables
+    each by itself, of several seeds the means, too."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("output", "metric", "value", "95 % interval")
-    for name, measured in metrics["outputs"].items():
-        intervals = measured.get("intervals", {})
-        for metric, value in measured.items():
-            if isinstance(value, (dict, list)):
-                continue
-            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            low_high = " – ".join(f"{edge:.4f}" for edge in intervals.get(metric, ()))
-            table.add_row(escape(name), metric.replace("_", " "), shown, low_high)
-    Console().print(table)
+    seeds = metrics.get("seeds", {}).get("outputs", {})
+    for name, part in metrics.get("tables", {"": metrics}).items():
+        header = ("output", "metric", "value", "95 % interval", *["mean of seeds"] * bool(seeds))
+        table = Table(*header, title=escape(name) or None)
+        for output, measured in part["outputs"].items():
+            intervals = measured.get("intervals", {})
+            for metric, value in measured.items():
+                if isinstance(value, (dict, list)):
+                    continue
+                shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+                low_high = " – ".join(f"{edge:.4f}" for edge in intervals.get(metric, ()))
+                over = seeds.get(output, {}).get(metric)
+                mean = [f"{over['mean']:.4f} ± {over['deviation']:.4f}" if over else ""] if seeds else []
+                table.add_row(escape(output), metric.replace("_", " "), shown, low_high, *mean)
+        Console().print(table)
     if metrics.get("truncated"):
         say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")
 

@@ -122,10 +122,10 @@ def test_distances_are_those_of_scipy(classifier: TextClassifier) -> None:
 
 def test_texts_of_another_kind_are_none_of_these(classifier: TextClassifier, tmp_path: Path) -> None:
     """Known texts stay known, others are told apart; and so after saving, as an answer and as a label."""
-    others = ["天气很好", "the cat sat on a mat", "1234 5678", "屏幕很好，但是电池不行。"] * 5
+    others = ["天气很好", "1234 5678"] * 10
     test_texts, _ = films(200, seed=1)
     assert classifier.known(test_texts).mean() >= 0.85
-    assert classifier.known(others).mean() <= 0.25
+    assert classifier.known(others).mean() <= 0.1
     classifier.save(tmp_path / "saved")
     again = TextClassifier.load(tmp_path / "saved")
     assert (again.known(test_texts + others) == classifier.known(test_texts + others)).all()

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from bothways.batch import Predictions
+from bothways.evaluation.evaluate import tasks_in
 from bothways.evaluation.rejection import fit_detector, threshold_of
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
+from bothways.tables.joining import as_read
 from bothways.tables.table import Table
 from bothways.tasks import TASKS, Task
 from bothways.tasks.metrics import Metrics
@@ -37,10 +39,10 @@ def calibrate(
     """
     rows = held_out.take(np.sort(np.random.default_rng(seed).permutation(len(held_out))[:MOST]))
     engine = Engine(bert, tokenizer)
-    encodings = engine.encode(rows.texts, rows.pairs)
+    encodings = engine.encode(as_read(rows.texts, engine.pretokenized), rows.pairs)
     predictions = engine.run(encodings)
     told: dict[str, dict[str, Any]] = {}
-    for task in engine.tasks:
+    for task in tasks_in(engine, rows):
         targets = rows.targets(task)
         if sum(map(task.labelled, targets)) < FEWEST:
             continue

@@ -10,6 +10,7 @@ from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.model.outputs import Mahalanobis
+from bothways.tables.joining import as_read
 from bothways.tables.table import Table
 from bothways.tasks import Task
 
@@ -30,7 +31,9 @@ def fit_detector(bert: Bert, engine: Engine, task: Task, train: Table, *, seed: 
     targets = np.array(train.targets(task))
     chosen = rows_of_each_class(targets, MOST_ROWS, seed)
     rows, classes = train.take(chosen), targets[chosen]
-    found = engine.represent(engine.encode(rows.texts, rows.pairs), task.output.reads).astype(np.float64)
+    found = engine.represent(
+        engine.encode(as_read(rows.texts, engine.pretokenized), rows.pairs), task.output.reads
+    ).astype(np.float64)
     counts = np.bincount(classes, minlength=len(task.output.labels))
     means = np.zeros((len(counts), found.shape[1]))
     np.add.at(means, classes, found)

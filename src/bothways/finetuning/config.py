@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
 
 Pooling = Literal["first", "mean"]
+Imbalance = Literal["auto", "none", "weights", "focal"]
 WIDE = 512
 """An encoder from this width on has a first token worth reading alone."""
 EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
@@ -44,6 +45,10 @@ class FinetuningConfig(Settings):
     dropout: float | None = None
     """Dropout while training. None: what the encoder was pre-trained with (0 for the shipped ones and all that
     `pretrain` makes unless told otherwise, 0.1 for most published ones)."""
+    imbalance: Imbalance = "auto"
+    """What is done about classes of unequal size. none; weights: the loss of a rare class counts more; focal: what is
+    right already counts less (arXiv 1708.02002); auto: see `finetuning.imbalance`. Weights make probabilities of rare
+    classes larger than they are among the training rows."""
     held_out: float = 0.1
     """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result, and to
     learn from it what scores mean and which texts are of none of the classes."""
@@ -59,6 +64,12 @@ class FinetuningConfig(Settings):
         self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
         self.require(self.coverage is None or 0 < self.coverage < 1, "coverage", "a share above 0 and below 1")
+
+    def changed_by(self, given: FinetuningConfig) -> FinetuningConfig:
+        """These settings, but what `given` sets otherwise than the defaults."""
+        values = {known.name: getattr(given, known.name) for known in fields(FinetuningConfig)}
+        defaults = {known.name: known.default for known in fields(FinetuningConfig)}
+        return replace(self, **{name: value for name, value in values.items() if value != defaults[name]})
 
 
 @dataclass(frozen=True, kw_only=True)

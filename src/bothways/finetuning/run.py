@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bothways.errors import InputError
 from bothways.evaluation.calibration import calibrate
-from bothways.evaluation.evaluate import evaluate
+from bothways.evaluation.evaluate import evaluate_each
 from bothways.evaluation.findings import Findings, observe
 from bothways.evaluation.report import named, report_page
 from bothways.files.writing import refuse_existing, write_atomically
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
+from bothways.finetuning.data import Data, read_data
 from bothways.finetuning.examples import Examples
+from bothways.finetuning.imbalance import balanced
+from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.model_card import classifier_card
 from bothways.formats.reading import load_model
@@ -28,12 +32,15 @@ from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
-from bothways.tables.table import Columns, Table, learn_outputs, read_table, remarks, split_off
+from bothways.tables.table import Columns, Table, learn_outputs
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Tokenizer
 from bothways.training.config import TrainingConfig
 from bothways.training.log import TrainingLog
 from bothways.training.loop import Report, train
+
+AfterUpdate = Callable[[Bert, TrainingLog], None]
+"""What is called after each update, with the model as it is."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,14 @@ def fit(
     config: FinetuningConfig | None = None,
     *,
     outputs: Sequence[OutputConfig] | None = None,
+    after_update: AfterUpdate | None = None,
     quiet: bool = False,
 ) -> TrainingLog:
     """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
     chosen = resolved_for(config or FinetuningConfig(), bert, len(table))
     outputs = tuple(
         replace(output, reads=chosen.pooling) if output.reads == "first" else output
-        for output in outputs or learn_outputs(table)
+        for output in balanced(outputs or learn_outputs(table), table, chosen.imbalance)
     )
     columns = table.columns
     bert.config = replace(
@@ -95,6 +103,7 @@ def fit(
         bert,
         Examples(encodings, targets, tasks, chosen),
         TrainingConfig.of(chosen),
+        after_update=after_update,
         report=Report(name="fine-tuning", quiet=quiet),
     )
     for name, (_, restore) in standardized.items():
@@ -103,81 +112,105 @@ def fit(
     return log
 
 
+@dataclass(frozen=True)
+class Training:
+    """All that a training needs but its settings; can be done any number of times."""
+
+    directory: Path
+    """Where the encoder is."""
+    data: Data
+    """Rows to train on and to evaluate on."""
+
+    def __call__(self, config: FinetuningConfig, *, after_update: AfterUpdate | None = None) -> Finetuned:
+        """Train with some settings, and evaluate the result. `after_update`: see `training.loop.train`."""
+        bert, tokenizer, _ = load_model(self.directory)
+        rows = self.data.train
+        chosen = resolved_for(config, bert, len(rows))
+        log = fit(bert, tokenizer, rows, chosen, outputs=self.data.outputs, after_update=after_update)
+        if log.truncated:
+            print(
+                f"{log.truncated:,} of {len(rows):,} training texts are longer than {bert.config.longest} tokens and "
+                f"are truncated.",
+                file=sys.stderr,
+            )
+        calibration = calibrate(bert, tokenizer, rows, self.data.evaluated, coverage=config.coverage, seed=config.seed)
+        metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev) | {"calibration": calibration}
+        metrics["evaluated_on"] = self.data.evaluated_on
+        metrics["training"] = described(log, chosen, len(rows))
+        return Finetuned(bert, tokenizer, log, metrics)
+
+
+Strategy = Callable[[Training, FinetuningConfig], Finetuned]
+"""Which trainings are done, and whose classifier is kept: one (`once`), or some (`seeds.Seeds`, `search.Search`)."""
+
+
+def once(training: Training, config: FinetuningConfig) -> Finetuned:
+    """One training, with the settings given."""
+    return training(config)
+
+
 def finetune(
-    train_file: str | os.PathLike,
+    train_file: str | os.PathLike | FinetuningTask,
     out: str | os.PathLike,
     *,
     encoder: str | os.PathLike = AUTO,
     dev_file: str | os.PathLike | None = None,
     columns: Columns | None = None,
     config: FinetuningConfig | None = None,
+    strategy: Strategy = once,
     overwrite: bool = False,
 ) -> Finetuned:
-    """Train a classifier from a table and write it, with `metrics.json`, to the directory `out`.
+    """Train a classifier from a table, or from the tables of a task, and write it, with `metrics.json`, to the
+    directory `out`.
 
-    Raises InputError for what the user has to correct, before the training starts wherever it can be known then.
+    What is given here wins over what a task says of encoder and settings. Raises InputError for what the user has to
+    correct, before the training starts wherever it can be known then.
     """
-    config = config or FinetuningConfig()
-    refuse_existing(out, overwrite, reads=(train_file, dev_file, encoder))
-    table = read_table(train_file, columns or Columns(), find_pair=True)
-    outputs = learn_outputs(table)
-    if dev_file is not None:
-        dev = read_table(dev_file, table.columns)
-    else:
-        table, dev = split_off(table, config.held_out, at_most=2000, seed=config.seed)
-        if config.held_out and not len(dev):
-            print("No row can be held out, since every label needs one to train on.", file=sys.stderr)
-    for remark in remarks(outputs, dev):
-        print(remark, file=sys.stderr)
-    for task in tasks_of(outputs):  # a label that training has not seen is said now, not after an hour
-        dev.targets(task)
-    directory = locate(encoder, table.texts)
-    bert, tokenizer, report = load_model(directory)
-    print(report, file=sys.stderr)
-    chosen = resolved_for(config, bert, len(table))
-    log = fit(bert, tokenizer, table, chosen, outputs=outputs)
-    if log.truncated:
-        print(
-            f"{log.truncated:,} of {len(table):,} training texts are longer than {bert.config.longest} tokens and are "
-            f"truncated.",
-            file=sys.stderr,
-        )
-    calibrated = calibrate(bert, tokenizer, table, dev, coverage=config.coverage, seed=config.seed)
-    engine = Engine(bert, tokenizer)
-    metrics = evaluate(engine, [dev]) if len(dev) else {"examples": 0, "outputs": {}}
-    metrics["calibration"] = calibrated
-    metrics["evaluated_on"] = f"{len(dev)} rows held out of {train_file}" if dev_file is None else os.fspath(dev_file)
-    metrics["training"] = described(log, chosen, len(table))
+    task = as_task(train_file, dev_file, columns)
+    encoder, config = task.encoder if encoder == AUTO else encoder, config or task.settings
+    refuse_existing(out, overwrite, reads=(*task.files, encoder))
+    data = read_data(task, config)
+    directory = locate(encoder, data.train.texts)
+    print(load_model(directory)[-1], file=sys.stderr)
+    done = strategy(Training(directory, data), config)
     named_encoder = directory.name if encoder == AUTO else Path(encoder).name
     save_model(
         out,
-        bert,
-        tokenizer,
-        card=classifier_card(bert.config, metrics, named_encoder),
-        extra_files={"metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"},
+        done.bert,
+        done.tokenizer,
+        card=classifier_card(done.bert.config, done.metrics, named_encoder),
+        extra_files={"metrics.json": json.dumps(done.metrics, indent=2, ensure_ascii=False) + "\n"},
         overwrite=overwrite,
     )
-    page = findings_of(engine, dev, metrics, log, named_encoder, out)
     # After the model, which is safe by now whatever a page may run into.
-    write_atomically(Path(out) / "report.html", report_page(page))
-    return Finetuned(bert, tokenizer, log, metrics)
+    write_atomically(Path(out) / "report.html", report_page(findings_of(done, data, named_encoder, out)))
+    return done
 
 
-def findings_of(
-    engine: Engine, dev: Table, metrics: dict[str, Any], log: TrainingLog, encoder: str, out: str | os.PathLike
-) -> Findings:
+def as_task(
+    train: str | os.PathLike | FinetuningTask, dev: str | os.PathLike | None, columns: Columns | None
+) -> FinetuningTask:
+    """One table as a task of its own. InputError if a task is given and more about tables beside it."""
+    if not isinstance(train, FinetuningTask):
+        return FinetuningTask(tables=(TaskTable(train=train, dev=dev, columns=columns or Columns()),))
+    if dev is not None or columns is not None:
+        raise InputError(f"{train.source}: a task names tables to evaluate on and columns by itself; put them there.")
+    return train
+
+
+def findings_of(done: Finetuned, data: Data, encoder: str, out: str | os.PathLike) -> Findings:
     """What the report shows of a training."""
-    seen, outputs = observe(engine, dev, metrics["calibration"])
+    seen, outputs = observe(Engine(done.bert, done.tokenizer), data.evaluated, done.metrics["calibration"])
     return Findings(
         title=Path(out).resolve().name,
         encoder=encoder,
         path=named(out),
-        metrics=metrics,
+        metrics=done.metrics,
         texts=seen.texts,
         pairs=seen.pairs,
         rows=seen.rows,
         outputs=outputs,
-        losses=log.losses,
+        losses=done.log.losses,
     )
 
 

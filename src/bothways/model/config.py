@@ -90,6 +90,8 @@ class OutputConfig:
     """Its share in the sum of all losses."""
     class_weights: tuple[float, ...] = ()
     """A factor on the loss of each class (for `multi`, of each label where it is present); empty: all 1."""
+    focal_gamma: float = 0.0
+    """Above 0 the loss is focal: times (1 - p)^gamma, p the probability of what is true (arXiv 1708.02002)."""
     thresholds: tuple[float, ...] = ()
     """`multi` only: the probability from which each label counts as present; empty: 0.5 for all."""
     temperature: float = 1.0
@@ -106,6 +108,8 @@ class OutputConfig:
             raise InputError(f"Two labels of output {self.name!r} are called {twice[0]!r}; give each its own name.")
         if not self.temperature > 0:
             raise InputError(f"The temperature of output {self.name!r} is {self.temperature}; it must be above 0.")
+        if not 0 <= self.focal_gamma <= 10:
+            raise InputError(f"focal_gamma of output {self.name!r} is {self.focal_gamma}; it must be from 0 to 10.")
         for option in ("class_weights", "thresholds"):
             values = getattr(self, option)
             if values and len(values) != len(self.labels):

@@ -11,7 +11,8 @@ Each owns what it reads and its loss; how logits become probabilities is said in
     tags           tokens            (tokens, C)        (tokens,) int64                 cross-entropy
     mahalanobis    as another layer  (sequences, 1)     none: it is fitted, not trained
 
-A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss.
+A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss. Losses of the last four but regression
+may weigh classes (`OutputConfig.class_weights`) and be focal (`focal_gamma`).
 """
 
 from __future__ import annotations
@@ -69,7 +70,13 @@ class SingleLabel(OutputLayer):
     """One class out of several for each text."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(logits.float(), targets, self.class_weights, ignore_index=UNLABELLED, reduction="sum")
+        if not self.config.focal_gamma:
+            return cross_entropy(logits.float(), targets, self.class_weights, ignore_index=UNLABELLED, reduction="sum")
+        losses = cross_entropy(logits.float(), targets, ignore_index=UNLABELLED, reduction="none")
+        losses = focal(losses, self.config.focal_gamma)
+        if self.class_weights is not None:
+            losses = losses * self.class_weights[targets.clamp(min=0)]  # the loss without a label is 0
+        return losses.sum()
 
 
 class NextSentence(SingleLabel):
@@ -84,9 +91,11 @@ class MultiLabel(OutputLayer):
     """Any number of labels for each text, each by itself."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        losses = binary_cross_entropy_with_logits(
-            logits.float(), targets.nan_to_num(), pos_weight=self.class_weights, reduction="none"
-        )
+        present = targets.nan_to_num()
+        losses = binary_cross_entropy_with_logits(logits.float(), present, reduction="none")
+        losses = focal(losses, self.config.focal_gamma)
+        if self.class_weights is not None:
+            losses = losses * torch.where(present > 0, self.class_weights, 1.0)
         # The mean over labels, as in `transformers`, so that its size does not depend on how many there are.
         return losses.masked_fill(targets.isnan(), 0.0).mean(-1).sum()
 
@@ -177,6 +186,13 @@ class MaskedLM(OutputLayer):
         if logits.device.type == "cpu" and logits.dtype == torch.bfloat16:
             return SummedCrossEntropy.apply(logits, targets)
         return cross_entropy(logits.float(), targets, ignore_index=UNLABELLED, reduction="sum")
+
+
+def focal(losses: Tensor, gamma: float) -> Tensor:
+    """Losses -log p, each times (1 - p)^gamma: what is right already counts less (arXiv 1708.02002, equation 4)."""
+    if not gamma:
+        return losses
+    return losses * (-torch.expm1(-losses)).clamp(min=1e-6) ** gamma  # at 0 a power below 1 has no gradient
 
 
 class SummedCrossEntropy(torch.autograd.Function):

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -111,14 +111,24 @@ def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = F
 
 
 def read_tables(
-    path: str | os.PathLike, columns: Columns, rows: int | None = None, *, find_pair: bool = False
+    path: str | os.PathLike,
+    columns: Columns,
+    rows: int | None = None,
+    *,
+    find_pair: bool = False,
+    find_labels: bool = False,
 ) -> Iterator[Table]:
-    """Read a table in parts of so many rows, the last perhaps of fewer; None: whole. Else as `read_table`."""
+    """Read a table in parts of so many rows, the last perhaps of fewer; None: whole. Else as `read_table`.
+    `find_labels`: of several columns of labels those that its first row lacks are left out, unless it lacks all.
+    """
     table = None
     for where, cells in read_rows(path):
         if table is None:
             if find_pair and columns.text_pair is None and columns.text == "text" and "text_pair" in cells:
-                columns = Columns(text="text", text_pair="text_pair", labels=columns.labels)
+                columns = replace(columns, text_pair="text_pair")
+            if find_labels:
+                there = tuple(label for label in columns.labels if label.column in cells)
+                columns = replace(columns, labels=there or columns.labels)
             table = empty_table(path, columns)
         elif len(table) == rows:
             yield table

@@ -39,6 +39,7 @@ class MultiLabel(Task):
     """A cell names labels, none or more; a target has a 1 for each; so has a decision, from a threshold on."""
 
     kind = "multi"
+    chosen_by = ("micro_f1",)
     least_labels = 1
 
     @classmethod
@@ -61,6 +62,15 @@ class MultiLabel(Task):
 
     def labelled(self, target: np.ndarray) -> bool:
         return not np.isnan(target).all()
+
+    def label_counts(self, targets: Sequence[np.ndarray]) -> np.ndarray:
+        return np.nan_to_num(np.array(targets, np.float32)).sum(0).astype(np.int64)
+
+    def class_weights(self, targets: Sequence[np.ndarray], power: float) -> tuple[float, ...]:
+        """A factor on the loss of each label where it is present: (rows without it / rows with it) ^ power."""
+        present = self.label_counts(targets)
+        absent = sum(self.labelled(target) for target in targets) - present
+        return tuple(map(float, (np.maximum(absent, 1) / np.maximum(present, 1)) ** power))
 
     def tensor(self, targets: Sequence[np.ndarray], encodings: Sequence[Encoding]) -> Tensor:
         """→ (texts, labels) float32."""

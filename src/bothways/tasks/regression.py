@@ -26,6 +26,7 @@ class Regression(Task):
     """A cell, a target and a decision are numbers."""
 
     kind = "regression"
+    chosen_by = ("pearson",)
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> float:

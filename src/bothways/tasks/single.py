@@ -35,6 +35,8 @@ class SingleLabel(Task):
 
     kind = "single"
     exclusive = True
+    weighs_classes = True
+    chosen_by = ("macro_f1",)
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> str:
@@ -50,6 +52,10 @@ class SingleLabel(Task):
 
     def labelled(self, target: int) -> bool:
         return target != UNLABELLED
+
+    def label_counts(self, targets: Sequence[int]) -> np.ndarray:
+        given = [target for target in targets if target != UNLABELLED]
+        return np.bincount(np.array(given, np.int64), minlength=len(self.output.labels))
 
     def tensor(self, targets: Sequence[int], encodings: Sequence[Encoding]) -> Tensor:
         """→ (texts,) int64."""

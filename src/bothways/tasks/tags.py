@@ -32,6 +32,7 @@ class Tags(Task):
     without a token."""
 
     kind = "tags"
+    chosen_by = ("f1", "accuracy")
     reads = "tokens"
     pretokenized = True
 
@@ -60,6 +61,10 @@ class Tags(Task):
 
     def labelled(self, target: np.ndarray | None) -> bool:
         return target is not None
+
+    def label_counts(self, targets: Sequence[np.ndarray | None]) -> np.ndarray:
+        given = [tags for tags in targets if tags is not None]
+        return np.bincount(np.concatenate([np.zeros(0, np.int64), *given]), minlength=len(self.output.labels))
 
     def tensor(self, targets: Sequence[np.ndarray | None], encodings: Sequence[Encoding]) -> Tensor:
         """→ (tokens,) int64: each word's tag on its first piece."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +39,10 @@ class Task(ABC):
     """With fewer there is nothing to tell apart."""
     exclusive: ClassVar[bool] = False
     """Whether each text has exactly one label, so that it matters that a text may be of none."""
+    weighs_classes: ClassVar[bool] = False
+    """Whether classes of unequal size have weights, unless told otherwise."""
+    chosen_by: ClassVar[tuple[str, ...]]
+    """The metric by which one model is preferred to another, 1 at best: the first of these that was measured."""
 
     def __init__(self, output: OutputConfig, detector: OutputConfig | None = None) -> None:
         """`detector`: the output layer that tells how far texts are from its classes, if there is one."""
@@ -119,6 +123,24 @@ class Task(ABC):
         """Targets that are easy to learn, and what to do to the trained layer so that it gives them as they were."""
         return targets, lambda layer: None
 
+    def label_counts(self, targets: Sequence[Target]) -> np.ndarray:
+        """(labels,) int64: how often each label is in some targets; nothing for an output without labels."""
+        return np.zeros(0, np.int64)
+
+    def class_weights(self, targets: Sequence[Target], power: float) -> tuple[float, ...]:
+        """A factor on the loss of each class, the greater the rarer it is in `targets`: (rows / (classes × rows of the
+        class)) ^ power, so with a power of 1 scikit-learn's "balanced", where all classes weigh the same.
+
+        Their mean over the targets is 1, so that a loss is of the size it was, and an update may divide by its number
+        of targets: dividing by the sum of their weights, as PyTorch's mean does, a rare row would count less if it is
+        among others of its class. Empty for an output without classes.
+        """
+        counts = self.label_counts(targets)
+        if not counts.sum():
+            return ()
+        weights = np.where(counts, (counts.sum() / len(counts) / np.maximum(counts, 1)) ** power, 1.0)
+        return tuple(map(float, weights * counts.sum() / (weights * counts).sum()))
+
     # ── Logits → probabilities → decision → answer ──────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -152,6 +174,10 @@ class Task(ABC):
     @abstractmethod
     def statistics(self, expected: list[Target], probabilities: Sequence[np.ndarray]) -> Statistics:
         """Of each of some rows what its metrics are counted from; all rows say something (`tasks.metrics`)."""
+
+    def goodness(self, metrics: Mapping[str, Any]) -> float:
+        """The metric by which models are chosen, out of what `metrics` gave; 0 if nothing was measured."""
+        return next((float(metrics[name]) for name in self.chosen_by if name in metrics), 0.0)
 
     @abstractmethod
     def metrics(self, sums: Sums) -> dict[str, float]:
