@@ -351,6 +351,62 @@ def check(
         write_atomically(json_file, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
+def compare(
+    train: str,
+    test: str,
+    out: Path,
+    dev: str | None = None,
+    methods: str | None = None,
+    seeds: int = 1,
+    curve: bool = False,
+    encoder: str = AUTO,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str = "label",
+    rows: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Train several methods on the same rows and say which is good enough, and what each costs.
+
+    Args:
+        train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
+        test: Table on which every method is evaluated.
+        out: Directory to write: compare.json, report.html, and each trained method in a directory of its name.
+        dev: Table by which methods are ranked, so that the best is not chosen by the test rows.
+        methods: Names with commas between them; all unless told.
+        seeds: Runs of each method that depends on chance; their mean and deviation are shown.
+        curve: Train on 100, 300, 1,000, … rows, too, and draw how accuracy grows with them.
+        encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
+        text: Column of the text.
+        text_pair: Column of the second text of a pair.
+        label: Column of the label.
+        rows: Train on so many rows at most, drawn at random.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.comparison.methods import contenders
+    from bothways.comparison.page import show
+    from bothways.comparison.run import compare as recipe
+    from bothways.comparison.run import named
+
+    require_standard_output()
+    found = recipe(
+        named(methods, contenders(encoder)),
+        train,
+        test,
+        out,
+        dev_file=dev,
+        columns=declared_columns(text, text_pair, label, ()),
+        seeds=seeds,
+        curve=curve,
+        rows=rows,
+        overwrite=overwrite,
+    )
+    show(found)
+    say(f"The page is {out / 'report.html'}.")
+    if found.stopped:
+        raise KeyboardInterrupt
+
+
 def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:
     """Pre-train, fine-tune and compare on real reviews, Chinese and English, in a few minutes.
 
@@ -384,6 +440,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "classify": classify,
     "check": check,
+    "compare": compare,
     "demo": demo,
     "info": info,
 }

@@ -34,6 +34,11 @@ class Data:
     findings: list[Finding]
     """What is to be known of these rows."""
 
+    @property
+    def evaluated(self) -> Table:
+        """The rows of `dev` in one table."""
+        return join(self.dev, self.evaluated_on) if self.dev else self.train.take([])
+
 
 def read_data(task: FinetuningTask, config: FinetuningConfig) -> Data:
     """Read the tables of a task; rows to evaluate on are held out where none are named, the same for the same seed.

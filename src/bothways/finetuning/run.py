@@ -16,8 +16,10 @@ from bothways.errors import InputError
 from bothways.evaluation.calibration import calibrate
 from bothways.evaluation.evaluate import evaluate_each
 from bothways.evaluation.findings import as_json, show
+from bothways.evaluation.observation import Observation, observe
+from bothways.evaluation.report import named, report_page
 from bothways.evaluation.token_checks import check_tokens
-from bothways.files.writing import refuse_existing
+from bothways.files.writing import refuse_existing, write_atomically
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
 from bothways.finetuning.data import Data, read_data
 from bothways.finetuning.examples import Examples
@@ -32,7 +34,6 @@ from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
-from bothways.tables.joining import join
 from bothways.tables.table import Columns, Table, learn_outputs
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Tokenizer
@@ -134,8 +135,7 @@ class Training:
                 f"are truncated.",
                 file=sys.stderr,
             )
-        dev = join(self.data.dev, self.data.evaluated_on) if self.data.dev else rows.take([])
-        calibration = calibrate(bert, tokenizer, rows, dev, coverage=config.coverage, seed=config.seed)
+        calibration = calibrate(bert, tokenizer, rows, self.data.evaluated, coverage=config.coverage, seed=config.seed)
         metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev) | {"calibration": calibration}
         metrics["evaluated_on"] = self.data.evaluated_on
         metrics["training"] = described(log, chosen, len(rows))
@@ -180,14 +180,17 @@ def finetune(
     show(findings, sys.stderr)
     done = strategy(Training(directory, data), config)
     done.metrics["checks"] = as_json(findings)
+    named_encoder = directory.name if encoder == AUTO else Path(encoder).name
     save_model(
         out,
         done.bert,
         done.tokenizer,
-        card=classifier_card(done.bert.config, done.metrics, directory.name if encoder == AUTO else Path(encoder).name),
+        card=classifier_card(done.bert.config, done.metrics, named_encoder),
         extra_files={"metrics.json": json.dumps(done.metrics, indent=2, ensure_ascii=False) + "\n"},
         overwrite=overwrite,
     )
+    # After the model, which is safe by now whatever a page may run into.
+    write_atomically(Path(out) / "report.html", report_page(observation_of(done, data, named_encoder, out)))
     return done
 
 
@@ -200,6 +203,23 @@ def as_task(
     if dev is not None or columns is not None:
         raise InputError(f"{train.source}: a task names tables to evaluate on and columns by itself; put them there.")
     return train
+
+
+def observation_of(done: Finetuned, data: Data, encoder: str, out: str | os.PathLike) -> Observation:
+    """What the report shows of a training."""
+    seen, outputs = observe(Engine(done.bert, done.tokenizer), data.evaluated, done.metrics["calibration"])
+    return Observation(
+        title=Path(out).resolve().name,
+        encoder=encoder,
+        path=named(out),
+        metrics=done.metrics,
+        texts=seen.texts,
+        pairs=seen.pairs,
+        rows=seen.rows,
+        outputs=outputs,
+        losses=done.log.losses,
+        checks=done.metrics["checks"],
+    )
 
 
 def described(log: TrainingLog, config: ResolvedConfig, rows: int) -> dict[str, Any]:

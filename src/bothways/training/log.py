@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bothways.errors import InputError
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 from bothways.training.distributed import Ranks, local_tensor
 
 
@@ -93,7 +93,7 @@ class RecentLosses:
         return means
 
 
-def require_finite(bert: Bert, update: int, ranks: Ranks) -> None:
+def require_finite(bert: TextModel, update: int, ranks: Ranks) -> None:
     """Raise InputError if a weight is no longer a number, which losses tell only in the update after."""
     finite = torch.stack([local_tensor(parameter.detach()).isfinite().all() for parameter in bert.parameters()])
     if ranks.any(not finite.all()):
