@@ -18,6 +18,7 @@ from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine, load_classifier
+from bothways.long_texts import LongTexts
 from bothways.model.config import OutputConfig
 from bothways.tables.table import Columns, Table
 from bothways.tasks import tasks_of
@@ -52,6 +53,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         batch_size: int = 32,
         learning_rate: float | None = None,
         max_length: int | None = None,
+        long_texts: LongTexts | None = None,
+        overlap: int | None = None,
+        most_windows: int = 8,
         pooling: Pooling | None = None,
         optimizer: OptimizerName | None = None,
         precision: Precision | None = None,
@@ -65,6 +69,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.max_length = max_length
+        self.long_texts = long_texts
+        self.overlap = overlap
+        self.most_windows = most_windows
         self.pooling = pooling
         self.optimizer = optimizer
         self.precision = precision
@@ -105,6 +112,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             max_length=self.max_length,
+            long_texts=self.long_texts,
+            overlap=self.overlap,
+            most_windows=self.most_windows,
             pooling=self.pooling,
             optimizer=self.optimizer,
             precision=self.precision,
@@ -112,7 +122,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         )
         bert, tokenizer, _ = load_model(locate(self.encoder, texts))
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
-        warn_if_truncated(log.truncated, len(texts), bert.config.longest)
+        warn_if_truncated(log.truncated, len(texts), bert.config.longest_text)
         self._use(bert, tokenizer)
         self.classes_ = np.array(classes)
         return self
@@ -128,7 +138,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         for predictions in self.engine_.predict(texts, pairs):
             truncated += predictions.truncated
             parts.append(self.task_.probabilities(predictions))
-        warn_if_truncated(truncated, len(texts), self.engine_.config.longest)
+        warn_if_truncated(truncated, len(texts), self.engine_.config.longest_text)
         return np.concatenate(parts)
 
     def predict(self, X: Sequence[Text]) -> np.ndarray:

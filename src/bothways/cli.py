@@ -262,7 +262,8 @@ def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path 
             if at_once:
                 stream.flush()
     if truncated:
-        say(f"{truncated:,} of {total:,} texts were longer than {engine.config.longest} tokens and were truncated.")
+        longest = engine.config.longest_text
+        say(f"{truncated:,} of {total:,} texts were longer than {longest} tokens and were truncated.")
 
 
 def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:

@@ -15,7 +15,7 @@ import torch
 from bothways.evaluation.evaluate import evaluate
 from bothways.files.writing import refuse_existing
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
-from bothways.finetuning.examples import Examples
+from bothways.finetuning.examples import Examples, share_of_long
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.model_card import classifier_card
 from bothways.formats.reading import load_model
@@ -43,8 +43,9 @@ class Finetuned:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
-def resolved_for(config: FinetuningConfig, bert: Bert, rows: int) -> ResolvedConfig:
-    """The settings with what is left open chosen for an encoder, a table of `rows` and this machine."""
+def resolved_for(config: FinetuningConfig, bert: Bert, rows: int, *, long: float = 0.0) -> ResolvedConfig:
+    """The settings with what is left open chosen for an encoder, a table of `rows` and this machine. `long`: see
+    `share_of_long`."""
     encoder, device = bert.config.encoder, default_device()
     return resolved(
         config,
@@ -52,6 +53,7 @@ def resolved_for(config: FinetuningConfig, bert: Bert, rows: int) -> ResolvedCon
         max_length=bert.config.longest,
         dropout=encoder.dropout,
         rows=rows,
+        long=long,
         micro_batch_tokens=tokens_at_once(device),
         precision=fast_precision(device),
     )
@@ -67,7 +69,8 @@ def fit(
     quiet: bool = False,
 ) -> TrainingLog:
     """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
-    chosen = resolved_for(config or FinetuningConfig(), bert, len(table))
+    config = config or FinetuningConfig()
+    chosen = resolved_for(config, bert, len(table), long=share_of_long(config, bert, tokenizer, table))
     outputs = tuple(
         replace(output, reads=chosen.pooling) if output.reads == "first" else output
         for output in outputs or learn_outputs(table)
@@ -75,7 +78,11 @@ def fit(
     columns = table.columns
     bert.config = replace(
         bert.config,
+        outputs=outputs,
         max_length=chosen.max_length,
+        long_texts=chosen.long_texts,
+        overlap=chosen.overlap,
+        most_windows=chosen.most_windows,
         text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
     )
     bert.set_dropout(chosen.dropout)
@@ -83,7 +90,11 @@ def fit(
         torch.manual_seed(chosen.seed)
         bert.attach(*outputs)
     encodings = tokenizer.encode_batch(
-        table.texts, table.pairs, max_length=bert.config.longest, with_offsets=columns.pretokenized
+        table.texts,
+        table.pairs,
+        max_length=bert.config.longest,
+        selection=bert.config.selection,
+        with_offsets=columns.pretokenized,
     )
     tasks = tasks_of(outputs)
     standardized = {task.name: task.standardize(table.targets(task)) for task in tasks}
@@ -97,6 +108,8 @@ def fit(
     for name, (_, restore) in standardized.items():
         restore(bert.output(name))
     log.truncated = sum(encoding.dropped > 0 for encoding in encodings)
+    dropped = sum(encoding.dropped for encoding in encodings)
+    log.dropped = dropped / max(1, dropped + sum(encoding.read for encoding in encodings))
     return log
 
 
@@ -131,12 +144,18 @@ def finetune(
     directory = locate(encoder, table.texts)
     bert, tokenizer, report = load_model(directory)
     print(report, file=sys.stderr)
-    chosen = resolved_for(config, bert, len(table))
+    chosen = resolved_for(config, bert, len(table), long=share_of_long(config, bert, tokenizer, table))
+    if chosen.long_texts == "windows" and config.long_texts is None:
+        print(
+            f"Many of the training texts are longer than {chosen.max_length} tokens, so they are read in windows; "
+            f"--long-texts head would be faster.",
+            file=sys.stderr,
+        )
     log = fit(bert, tokenizer, table, chosen, outputs=outputs)
     if log.truncated:
         print(
-            f"{log.truncated:,} of {len(table):,} training texts are longer than {bert.config.longest} tokens and are "
-            f"truncated.",
+            f"{log.truncated:,} of {len(table):,} training texts are longer than {bert.config.longest_text} tokens and "
+            f"are truncated. {log.dropped:.1%} of all tokens are not read.",
             file=sys.stderr,
         )
     metrics = evaluate(Engine(bert, tokenizer), dev) if len(dev) else {"examples": 0, "outputs": {}}
@@ -158,6 +177,7 @@ def described(log: TrainingLog, config: ResolvedConfig, rows: int) -> dict[str, 
     return {
         "examples": rows,
         "truncated": log.truncated,
+        "share_of_tokens_dropped": round(log.dropped, 4),
         "updates": log.updates,
         "tokens": log.tokens,
         "seconds": round(log.seconds, 2),

@@ -106,9 +106,12 @@ def to_published_config(config: BertConfig, dtype: torch.dtype = torch.float32) 
         content["label2id"] = {label: index for index, label in enumerate(labels)}
         if output.kind in PROBLEM_TYPES:
             content["problem_type"] = PROBLEM_TYPES[output.kind]
+    in_windows = ("overlap", "most_windows") if config.long_texts == "windows" else ()
     content["bothways"] = {
         "format": 1,
         "max_length": config.longest,
+        "long_texts": config.long_texts,
+        **{name: getattr(config, name) for name in in_windows},
         "text_columns": list(config.text_columns),
         "outputs": [asdict(output) for output in config.outputs],
     }

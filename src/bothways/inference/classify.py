@@ -39,7 +39,7 @@ def answers(tasks: tuple[Task, ...], texts: list[Text], predictions: Predictions
         yield {
             "text": text if isinstance(text, str) else " ".join(text),
             "outputs": {task.name: task.answer(probabilities[task.name][i], text) for task in tasks},
-            "tokens": len(encoding),
+            "tokens": encoding.read,
             "truncated": encoding.dropped > 0,
         }
 
