@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--overlap", type=int, help="if not the package's default")
     parser.add_argument("--most-windows", type=int, default=8)
     parser.add_argument("--pooling", choices=["first", "mean"], help="if not the package's default")
+    parser.add_argument("--epochs", type=int, help="if not the package's default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*texts are longer than")
@@ -54,6 +55,7 @@ def main() -> None:
                     overlap=arguments.overlap,
                     most_windows=arguments.most_windows,
                     pooling=arguments.pooling,
+                    epochs=arguments.epochs,
                     seed=seed,
                 ).fit(texts, labels)
                 trained = time.perf_counter()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from bothways.errors import InputError
 
 LongTexts = Literal["head", "tail", "both", "windows"]
 Spans = list[tuple[int, int]]
@@ -100,3 +102,42 @@ def read_once(windows: Sequence[Spans]) -> int:
             read += stop - max(start, before)
             before = stop
     return read
+
+
+def fit(lengths: Sequence[int], room: int | None) -> list[int]:
+    """How much of each text to keep in `room` tokens: the longer gives way, token by token, until both are equal."""
+    kept = list(lengths)
+    if room is None or sum(kept) <= room:
+        return kept
+    if room < 0:
+        raise InputError("The length asked for leaves no room for the special tokens; ask for more tokens a text.")
+    if len(kept) == 1:
+        return [room]
+    short = min(*kept, room // 2)
+    return [room - short, short] if kept[0] > kept[1] else [short, room - short]
+
+
+def windows_of(lengths: Sequence[int], room: int | None, selection: Selection) -> list[list[Spans]]:
+    """For each window of a text, or of a pair of these `lengths`, which tokens of each text it has; `room` in all."""
+    kept = fit(lengths, room)
+    if kept == list(lengths):
+        return [[[(0, length)] for length in lengths]]
+    longer = lengths.index(max(lengths))
+    windows = selection.select(lengths[longer], kept[longer])
+    shorter = HEAD if len(windows) > 1 else selection
+    return [
+        [spans if text == longer else shorter.select(length, kept[text])[0] for text, length in enumerate(lengths)]
+        for spans in windows
+    ]
+
+
+def laid_out(parts: Sequence[Sequence[Any]], windows: list[list[Spans]], cls: Any, sep: Any) -> list[Any]:
+    """What there is for each token of each text → for each token of all windows, end to end."""
+    laid = []
+    for window in windows:
+        laid.append(cls)
+        for part, spans in zip(parts, window, strict=True):
+            for start, stop in spans:
+                laid += part[start:stop]
+            laid.append(sep)
+    return laid

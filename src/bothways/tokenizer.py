@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
@@ -25,7 +24,7 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import WordPieceTrainer
 
 from bothways.errors import InputError
-from bothways.long_texts import HEAD, Selection, Spans, read_once
+from bothways.long_texts import HEAD, Selection, laid_out, read_once, windows_of
 from bothways.vocabulary import (
     CLS,
     LONGEST_WORD,
@@ -222,9 +221,10 @@ class Tokenizer:
         `with_offsets` adds character offsets and word boundaries.
         """
         pairs = None if pair is None else [pair]
-        return self.encode_batch([text], pairs, max_length=max_length, selection=selection, with_offsets=with_offsets)[
-            0
-        ]
+        (encoding,) = self.encode_batch(
+            [text], pairs, max_length=max_length, selection=selection, with_offsets=with_offsets
+        )
+        return encoding
 
     def encode_batch(
         self,
@@ -289,42 +289,3 @@ class Tokenizer:
 def well_formed(text: str) -> str:
     """A text in which halves of surrogate pairs, which no encoding can write, are replaced by �."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def fit(lengths: Sequence[int], room: int | None) -> list[int]:
-    """How much of each text to keep in `room` tokens: the longer gives way, token by token, until both are equal."""
-    kept = list(lengths)
-    if room is None or sum(kept) <= room:
-        return kept
-    if room < 0:
-        raise InputError("The length asked for leaves no room for the special tokens; ask for more tokens a text.")
-    if len(kept) == 1:
-        return [room]
-    short = min(*kept, room // 2)
-    return [room - short, short] if kept[0] > kept[1] else [short, room - short]
-
-
-def windows_of(lengths: Sequence[int], room: int | None, selection: Selection) -> list[list[Spans]]:
-    """For each window of a text, or of a pair of these `lengths`, which tokens of each text it has; `room` in all."""
-    kept = fit(lengths, room)
-    if kept == list(lengths):
-        return [[[(0, length)] for length in lengths]]
-    longer = lengths.index(max(lengths))
-    windows = selection.select(lengths[longer], kept[longer])
-    shorter = HEAD if len(windows) > 1 else selection
-    return [
-        [spans if text == longer else shorter.select(length, kept[text])[0] for text, length in enumerate(lengths)]
-        for spans in windows
-    ]
-
-
-def laid_out(parts: Sequence[Sequence[Any]], windows: list[list[Spans]], cls: Any, sep: Any) -> list[Any]:
-    """What there is for each token of each text → for each token of all windows, end to end."""
-    laid = []
-    for window in windows:
-        laid.append(cls)
-        for part, spans in zip(parts, window, strict=True):
-            for start, stop in spans:
-                laid += part[start:stop]
-            laid.append(sep)
-    return laid
