@@ -238,11 +238,8 @@ def test_the_recipe_takes_windows_where_many_texts_are_long(encoder_directory: P
 # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_directory_that_says_nothing_of_long_texts_reads_the_head(tmp_path: Path, encoder_directory: Path) -> None:
-    path = encoder_directory / "config.json"
-    content = json.loads(path.read_text())
-    del content["bothways"]["long_texts"]
-    path.write_text(json.dumps(content))
+def test_a_directory_that_says_nothing_of_long_texts_reads_the_head(encoder_directory: Path) -> None:
+    assert "long_texts" not in (encoder_directory / "config.json").read_text()
     assert load_model(encoder_directory)[0].config.long_texts == "head"
 
 
@@ -258,9 +255,15 @@ def test_a_directory_with_wrong_settings_is_refused(encoder_directory: Path, key
         load_model(encoder_directory)
 
 
-def test_windows_are_written_only_where_they_are_read(encoder_config: EncoderConfig) -> None:
-    config = BertConfig(encoder=encoder_config, long_texts="tail", overlap=9, most_windows=8)
-    assert to_published_config(config)["bothways"].keys().isdisjoint({"overlap", "most_windows"})
+@pytest.mark.parametrize(
+    ("long_texts", "written"),
+    [("head", set()), ("tail", {"long_texts"}), ("windows", {"long_texts", "overlap", "most_windows"})],
+)
+def test_what_was_not_chosen_is_not_written(
+    encoder_config: EncoderConfig, long_texts: LongTexts, written: set[str]
+) -> None:
+    config = BertConfig(encoder=encoder_config, long_texts=long_texts, overlap=9, most_windows=8)
+    assert set(to_published_config(config)["bothways"]) == {"format", "max_length", "text_columns", "outputs"} | written
 
 
 def test_labels_of_words_need_the_head(tmp_path: Path, encoder_directory: Path) -> None:
