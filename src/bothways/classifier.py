@@ -20,6 +20,7 @@ from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine, load_classifier
+from bothways.long_texts import LongTexts
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.tables.table import Columns, Table, split_off
@@ -47,6 +48,9 @@ class TextClassifier(TextEstimator):
         batch_size: int = 32,
         learning_rate: float | None = None,
         max_length: int | None = None,
+        long_texts: LongTexts | None = None,
+        overlap: int | None = None,
+        most_windows: int = 8,
         pooling: Pooling | None = None,
         optimizer: OptimizerName | None = None,
         precision: Precision | None = None,
@@ -63,6 +67,9 @@ class TextClassifier(TextEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.max_length = max_length
+        self.long_texts = long_texts
+        self.overlap = overlap
+        self.most_windows = most_windows
         self.pooling = pooling
         self.optimizer = optimizer
         self.precision = precision
@@ -96,6 +103,9 @@ class TextClassifier(TextEstimator):
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             max_length=self.max_length,
+            long_texts=self.long_texts,
+            overlap=self.overlap,
+            most_windows=self.most_windows,
             pooling=self.pooling,
             optimizer=self.optimizer,
             precision=self.precision,
@@ -113,7 +123,7 @@ class TextClassifier(TextEstimator):
         bert, tokenizer = self._start(given)
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
         calibrate(bert, tokenizer, table, held_out, coverage=config.coverage, seed=config.seed)
-        warn_if_truncated(log.truncated, len(table), bert.config.longest)
+        warn_if_truncated(log.truncated, len(table), bert.config.longest_text)
         self._use(bert, tokenizer)
         self.classes_ = np.array(given.classes)
         return self
@@ -164,7 +174,7 @@ class TextClassifier(TextEstimator):
         for predictions in self.engine_.predict(texts, pairs) if texts else ():
             truncated += predictions.truncated
             yield predictions
-        warn_if_truncated(truncated, len(texts), self.engine_.config.longest)
+        warn_if_truncated(truncated, len(texts), self.engine_.config.longest_text)
 
     def _use(self, bert: Any, tokenizer: Any) -> None:
         self.bert_, self.tokenizer_ = bert, tokenizer

@@ -279,7 +279,8 @@ def classify(
             if at_once:
                 stream.flush()
     if truncated:
-        say(f"{truncated:,} of {total:,} texts were longer than {engine.config.longest} tokens and were truncated.")
+        longest = engine.config.longest_text
+        say(f"{truncated:,} of {total:,} texts were longer than {longest} tokens and were truncated.")
 
 
 def check(

@@ -158,6 +158,8 @@ class Recurrent(Baseline):
             epochs=self.epochs,
             batch_size=self.batch_size,
             max_length=self.max_length,
+            long_texts="head",
+            overlap=0,
             pooling="mean",
             dropout=self.dropout,
             micro_batch_tokens=BATCH_TOKENS,

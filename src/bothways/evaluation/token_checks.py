@@ -19,8 +19,10 @@ MOST_PIECES = 1.6
 """Tokens for each word between spaces; a vocabulary of the texts' language had 1.2 to 1.4, of another 1.5 to 1.8."""
 
 
-def check_tokens(name: str, table: Table, tokenizer: Tokenizer, longest: int) -> Iterator[Finding]:
-    """How many texts are longer than an encoder reads (`longest`, in tokens), and how many tokens are [UNK]."""
+def check_tokens(
+    name: str, table: Table, tokenizer: Tokenizer, longest: int, *, in_windows: bool = False
+) -> Iterator[Finding]:
+    """How many texts are longer than an encoder reads at once (`longest`, in tokens), and how many tokens are [UNK]."""
     if not len(table):
         return
     chosen = np.arange(len(table))
@@ -31,10 +33,11 @@ def check_tokens(name: str, table: Table, tokenizer: Tokenizer, longest: int) ->
     specials = 2 if table.pairs is None else 3
     too_long = np.flatnonzero(lengths + specials > longest)
     half, most, all_of = np.percentile(lengths + specials, [50, 95, 100]).round().astype(int)
+    fate = ", and are read in windows." if in_windows else ", and are truncated."
     sentence = (
         f"{name}: half of the texts have {half:,} tokens or fewer, 95 % of them {most:,}, the longest {all_of:,}; "
-        f"{len(too_long):,} {of} are longer than the {longest:,} tokens that are read"
-        f"{', and are truncated.' if len(too_long) else '.'}"
+        f"{len(too_long):,} {of} are longer than the {longest:,} tokens that are read "
+        f"at once{fate if len(too_long) else '.'}"
     )
     yield finding("lengths", name, [table.rows[chosen[i]] for i in too_long], len(chosen), sentence)
     total = max(1, int(lengths.sum()))

@@ -78,7 +78,7 @@ class Engine:
         """Whether it reads texts as words."""
 
     def encode(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> list[Encoding]:
-        """Texts (or pairs of texts) as the model reads them, truncated to what it can read.
+        """Texts (or pairs of texts) as the model reads them, truncated to what it can read, or in windows.
 
         Raises InputError for pairs where the model reads single texts, and the reverse.
         """
@@ -86,7 +86,13 @@ class Engine:
             kinds = ("pairs of texts", "single texts")
             wanted, found = kinds if pairs is None else kinds[::-1]
             raise InputError(f"This model reads {wanted}, not {found}; give what it was trained on.")
-        return self.tokenizer.encode_batch(texts, pairs, max_length=self.config.longest, with_offsets=self.pretokenized)
+        return self.tokenizer.encode_batch(
+            texts,
+            pairs,
+            max_length=self.config.longest,
+            selection=self.config.selection,
+            with_offsets=self.pretokenized,
+        )
 
     def run(self, encodings: Sequence[Encoding]) -> Predictions:
         """The logits of any number of encodings, in their order. None depends on its neighbours."""

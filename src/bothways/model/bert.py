@@ -12,7 +12,7 @@ from bothways.model.config import BertConfig, OutputConfig
 from bothways.model.embeddings import Embeddings
 from bothways.model.encoder import Encoder
 from bothways.model.outputs import OutputLayer, OutputLayers, build_output
-from bothways.model.pooling import FirstTokenPooling, mean_pooling
+from bothways.model.pooling import FirstTokenPooling, mean_of_windows, mean_pooling
 from bothways.model.text_model import TextModel
 
 
@@ -54,9 +54,9 @@ class Bert(TextModel):
             first_tokens, masked_tokens = hidden[: len(firsts)], hidden[len(firsts) :]
         representations: dict[Reads, Tensor] = {"tokens": hidden, "masked": masked_tokens}
         if "first" in reads:
-            representations["first"] = self.pooling(first_tokens)
+            representations["first"] = mean_of_windows(self.pooling(first_tokens), batch)
         if "mean" in reads:
-            representations["mean"] = mean_pooling(hidden, batch)
+            representations["mean"] = mean_of_windows(mean_pooling(hidden, batch), batch)
         return representations
 
     @property

@@ -22,6 +22,8 @@ class TrainingLog:
     tokens: int = 0
     truncated: int = 0
     """Training texts that were longer than the model reads."""
+    dropped: float = 0.0
+    """Share of the tokens of all training texts that were not read."""
     seconds: float = 0.0
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """By output layer: (update, mean loss since the entry before)."""
@@ -34,7 +36,7 @@ class TrainingLog:
 
     def restore(self, measured: Mapping[str, Any]) -> None:
         """Go on with what a checkpoint has kept; the peak is that of today's hardware."""
-        for name in {known.name for known in fields(self)} - {"peak"}:
+        for name in ({known.name for known in fields(self)} - {"peak"}) & set(measured):
             setattr(self, name, measured[name])
         for series in ("losses", "held_out"):  # JSON knows no tuples
             setattr(self, series, {n: [tuple(e) for e in entries] for n, entries in measured[series].items()})
