@@ -155,6 +155,8 @@ class Recurrent(Baseline):
             learning_rate=self.learning_rate,
             optimizer="adamw",
             muon_every=1,
+            embedding_rate=1.0,
+            output_rate=1.0,
             epochs=self.epochs,
             batch_size=self.batch_size,
             max_length=self.max_length,

@@ -21,6 +21,11 @@ LONG_SHARE = 0.2
 """From this share of texts on that are longer than one window, windows are worth what they cost."""
 MUON_EVERY = 8
 """As good as 4, and a twelfth less time at 256 wide."""
+FEW_ROWS, FEW_ROWS_OUTPUT_RATE = 3_000, 10.0
+"""Below so many rows, an encoder less than `WIDE` has its token embeddings and output layers move faster than its
+layers, which a few hundred updates would hardly move (docs/decisions.md)."""
+DEVIATION = 0.02
+"""Of the weights that BERT starts with; the learning rates above are for weights of about this size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,15 @@ class FinetuningConfig(Settings):
     muon_every: int | None = None
     """Muon moves each matrix at every so many updates, so much farther: its cost does not depend on how few tokens an
     update has. None: 8 (docs/decisions.md)."""
+    embedding_rate: float | None = None
+    """How many times the learning rate the token embeddings have. None: where an encoder less than 512 wide sees fewer
+    than 3,000 rows, their deviation divided by 0.02, that of fresh weights, 10 at most (docs/decisions.md); else 1."""
+    output_rate: float | None = None
+    """How many times the learning rate the output layers have. None: in the same cases 10, else 1."""
+    early_stopping: str = "none"
+    """A metric of the rows to evaluate on, as it is called in metrics.json, for instance accuracy: they are evaluated
+    after every epoch, the weights of the best are kept, and training ends after 3 epochs without a better one. Of
+    several outputs the mean counts. none: all epochs, and the last weights."""
     epochs: int | None = None
     """How often every row is seen. None: 3 times, tables of 40,000 rows twice, small ones up to 10 times, until there
     are 300 updates."""
@@ -70,6 +84,9 @@ class FinetuningConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_least(1, "epochs")
+        for rate in ("embedding_rate", "output_rate"):
+            times = getattr(self, rate)
+            self.require(times is None or 0 <= times <= 1000, rate, "a number from 0 to 1,000")
         self.require(self.batch_size >= 1, "batch_size", "1 or more")
         self.require_least(8, "max_length")
         self.require_least(0, "overlap")
@@ -94,6 +111,8 @@ class ResolvedConfig(FinetuningConfig, TrainingConfig):
     learning_rate: float
     optimizer: OptimizerName
     muon_every: int
+    embedding_rate: float
+    output_rate: float
     epochs: int
     max_length: int
     long_texts: LongTexts
@@ -110,18 +129,23 @@ def resolved(
     width: int,
     max_length: int,
     dropout: float,
+    deviation: float,
     rows: int,
     long: float,
     micro_batch_tokens: int,
     precision: Precision,
 ) -> ResolvedConfig:
-    """What the user has left open, chosen by the encoder's `width`, the number of `rows` and which share of them is
-    `long`er than `max_length` (docs/decisions.md); the others are what the encoder and the machine say."""
+    """What the user has left open, chosen by the encoder's `width`, the `deviation` of its token embeddings, the number
+    of `rows` and which share of them is `long`er than `max_length` (docs/decisions.md); the others are what the encoder
+    and the machine say."""
+    few = width < WIDE and rows < FEW_ROWS
     wanted = math.ceil(UPDATES * config.batch_size / max(1, rows))
     chosen = {
         "learning_rate": min(5e-4, 2e-5 * (768 / width) ** 3),
         "optimizer": "adamw" if width >= WIDE else "muon",
         "muon_every": MUON_EVERY,
+        "embedding_rate": min(10.0, max(1.0, deviation / DEVIATION)) if few else 1.0,
+        "output_rate": FEW_ROWS_OUTPUT_RATE if few else 1.0,
         "epochs": min(MOST_EPOCHS, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
         "max_length": max_length,
         "long_texts": "windows" if long >= LONG_SHARE else "head",

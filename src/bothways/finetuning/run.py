@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from bothways.evaluation.observation import Observation, observe
 from bothways.evaluation.report import named, report_page
 from bothways.evaluation.token_checks import check_tokens
 from bothways.files.writing import refuse_existing, write_atomically
+from bothways.finetuning.collapse import RESTARTS, collapsed_outputs, restarted, say_collapsed
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
 from bothways.finetuning.data import Data, read_data
+from bothways.finetuning.early_stopping import EarlyStopping, one_after_other
 from bothways.finetuning.examples import Examples, share_of_long
 from bothways.finetuning.imbalance import balanced
 from bothways.finetuning.task_file import FinetuningTask, TaskTable
@@ -36,13 +38,11 @@ from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
 from bothways.tables.table import Columns, Table, learn_outputs
 from bothways.tasks import tasks_of
-from bothways.tokenizer import Tokenizer
+from bothways.tasks.task import Target
+from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.config import TrainingConfig
 from bothways.training.log import TrainingLog
-from bothways.training.loop import Report, train
-
-AfterUpdate = Callable[[Bert, TrainingLog], None]
-"""What is called after each update, with the model as it is."""
+from bothways.training.loop import AfterUpdate, Report, train
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def resolved_for(config: FinetuningConfig, bert: Bert, rows: int, *, long: float
         width=encoder.hidden_size,
         max_length=bert.config.longest,
         dropout=encoder.dropout,
+        deviation=float(bert.embeddings.token.weight.detach().std()),
         rows=rows,
         long=long,
         micro_batch_tokens=tokens_at_once(device),
@@ -78,10 +79,14 @@ def fit(
     config: FinetuningConfig | None = None,
     *,
     outputs: Sequence[OutputConfig] | None = None,
+    dev: Table | None = None,
     after_update: AfterUpdate | None = None,
     quiet: bool = False,
 ) -> TrainingLog:
-    """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
+    """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place.
+
+    `dev`: rows to evaluate on, for early stopping. A training that collapses is started anew.
+    """
     config = config or FinetuningConfig()
     chosen = resolved_for(config, bert, len(table), long=share_of_long(config, bert, tokenizer, table))
     outputs = tuple(
@@ -99,9 +104,6 @@ def fit(
         text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
     )
     bert.set_dropout(chosen.dropout)
-    with keeping_torch_state():
-        torch.manual_seed(chosen.seed)
-        bert.attach(*outputs)
     encodings = tokenizer.encode_batch(
         table.texts,
         table.pairs,
@@ -109,21 +111,77 @@ def fit(
         selection=bert.config.selection,
         with_offsets=columns.pretokenized,
     )
-    tasks = tasks_of(outputs)
-    standardized = {task.name: task.standardize(table.targets(task)) for task in tasks}
-    targets = {name: easy for name, (easy, _) in standardized.items()}
-    log = train(
-        bert,
-        Examples(encodings, targets, tasks, chosen),
-        TrainingConfig.of(chosen),
-        after_update=after_update,
-        report=Report(name="fine-tuning", quiet=quiet),
-    )
-    for name, (_, restore) in standardized.items():
-        restore(bert.output(name))
+    targets = {task.name: table.targets(task) for task in tasks_of(outputs)}
+    bert.attach()
+    encoder = {name: weight.detach().clone() for name, weight in bert.state_dict().items()}
+    for restarts in range(RESTARTS + 1):
+        log = fit_once(
+            bert,
+            tokenizer,
+            encodings,
+            targets,
+            restarted(chosen, restarts),
+            outputs=outputs,
+            dev=dev,
+            after_update=after_update,
+            quiet=quiet,
+        )
+        log.restarts = restarts
+        collapsed = collapsed_outputs(Engine(bert, tokenizer), encodings, targets)
+        if not collapsed:
+            break
+        say_collapsed(collapsed, restarts)
+        if restarts < RESTARTS:
+            bert.attach()
+            bert.load_state_dict(encoder)
     log.truncated = sum(encoding.dropped > 0 for encoding in encodings)
     dropped = sum(encoding.dropped for encoding in encodings)
     log.dropped = dropped / max(1, dropped + sum(encoding.read for encoding in encodings))
+    return log
+
+
+def fit_once(
+    bert: Bert,
+    tokenizer: Tokenizer,
+    encodings: Sequence[Encoding],
+    targets: Mapping[str, Sequence[Target]],
+    config: ResolvedConfig,
+    *,
+    outputs: tuple[OutputConfig, ...],
+    dev: Table | None = None,
+    after_update: AfterUpdate | None = None,
+    quiet: bool = False,
+) -> TrainingLog:
+    """Put fresh `outputs` on `bert` and train all of it. `targets`: by output, one for each of the `encodings`."""
+    with keeping_torch_state():
+        torch.manual_seed(config.seed)
+        bert.attach(*outputs)
+    tasks = tasks_of(outputs)
+    standardized = {task.name: task.standardize(targets[task.name]) for task in tasks}
+    examples = Examples(encodings, {name: easy for name, (easy, _) in standardized.items()}, tasks, config)
+
+    def finish(trained: Bert) -> None:
+        for name, (_, restore) in standardized.items():
+            restore(trained.output(name))
+
+    stopping = None
+    if config.early_stopping != "none":
+        if not dev:
+            raise InputError("--early-stopping needs rows to evaluate on; name a table with --dev or hold some out.")
+        stopping = EarlyStopping(config.early_stopping, dev, tokenizer, epoch_ends=examples.epoch_ends, finish=finish)
+    calls = [call for call in (after_update, stopping) if call is not None]
+    log = train(
+        bert,
+        examples,
+        TrainingConfig.of(config),
+        after_update=one_after_other(calls) if calls else None,
+        report=Report(name="fine-tuning", quiet=quiet),
+    )
+    if stopping is None:
+        finish(bert)
+    else:
+        stopping.restore(bert)
+        log.best_update = stopping.best_update
     return log
 
 
@@ -141,14 +199,15 @@ class Training:
         bert, tokenizer, _ = load_model(self.directory)
         rows = self.data.train
         chosen = resolved_for(config, bert, len(rows), long=share_of_long(config, bert, tokenizer, rows))
-        log = fit(bert, tokenizer, rows, chosen, outputs=self.data.outputs, after_update=after_update)
+        dev = self.data.evaluated
+        log = fit(bert, tokenizer, rows, chosen, outputs=self.data.outputs, dev=dev, after_update=after_update)
         if log.truncated:
             print(
                 f"{log.truncated:,} of {len(rows):,} training texts are longer than {bert.config.longest_text} tokens "
                 f"and are truncated. {log.dropped:.1%} of all tokens are not read.",
                 file=sys.stderr,
             )
-        calibration = calibrate(bert, tokenizer, rows, self.data.evaluated, coverage=config.coverage, seed=config.seed)
+        calibration = calibrate(bert, tokenizer, rows, dev, coverage=config.coverage, seed=config.seed)
         metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev) | {"calibration": calibration}
         metrics["evaluated_on"] = self.data.evaluated_on
         metrics["training"] = described(log, chosen, len(rows))
@@ -253,6 +312,8 @@ def described(log: TrainingLog, config: ResolvedConfig, rows: int) -> dict[str, 
         "updates": log.updates,
         "tokens": log.tokens,
         "seconds": round(log.seconds, 2),
+        "restarts": log.restarts,
+        "best_update": log.best_update,
         "losses": {name: round(entries[-1][1], 4) for name, entries in log.losses.items()},
-        "settings": asdict(config),
+        "settings": asdict(restarted(config, log.restarts)),
     }

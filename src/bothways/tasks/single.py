@@ -118,6 +118,12 @@ class SingleLabel(Task):
     def uncertainty(self, probabilities: np.ndarray) -> float:
         return float(closeness(probabilities))
 
+    def collapsed(self, expected: Sequence[int], predicted: Sequence[np.int64]) -> bool:
+        """One class for all, unless it is right for nine in ten: rare classes may be hard to learn."""
+        pairs = [(e, p) for e, p in zip(expected, predicted, strict=True) if self.labelled(e)]
+        right = sum(bool(e == p) for e, p in pairs)
+        return len({int(p) for _, p in pairs}) == 1 and right < 0.9 * len(pairs)
+
     def statistics(self, expected: list[int], probabilities: Sequence[np.ndarray]) -> Statistics:
         classes, found = len(self.output.labels), np.asarray(probabilities)
         true, predicted = np.array(expected), found.argmax(-1)

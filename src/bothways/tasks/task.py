@@ -225,6 +225,10 @@ class Task(ABC):
         """The metric by which models are chosen, out of what `metrics` gave; 0 if nothing was measured."""
         return next((float(metrics[name]) for name in self.chosen_by if name in metrics), 0.0)
 
+    def collapsed(self, expected: Sequence[Target], predicted: Sequence[Decision]) -> bool:
+        """Whether training has failed so far that every text gets one answer where several are right."""
+        return False
+
     @abstractmethod
     def metrics(self, sums: Sums) -> dict[str, float]:
         """The metrics that the field quotes for this kind, from the sums of statistics over rows."""

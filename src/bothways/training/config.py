@@ -84,10 +84,15 @@ class TrainingConfig(Settings):
     muon_every: int = 1
     micro_batch_tokens: int = 8192
     precision: Precision = "fp32"
+    embedding_rate: float = 1.0
+    """How many times the learning rate the token embeddings have."""
+    output_rate: float = 1.0
+    """How many times the learning rate the output layers have."""
 
     @classmethod
     def of(cls: type[Chosen], settings: Settings) -> Chosen:
         """The part of a recipe's settings that the loop reads, after the recipe has chosen."""
-        chosen = {field.name: getattr(settings, field.name) for field in fields(cls)}
+        names = [field.name for field in fields(cls) if hasattr(settings, field.name)]  # pre-training has fewer
+        chosen = {name: getattr(settings, name) for name in names}
         assert None not in chosen.values(), "the recipe has left a setting open"
         return cls(**chosen)

@@ -24,6 +24,10 @@ class TrainingLog:
     """Training texts that were longer than the model reads."""
     dropped: float = 0.0
     """Share of the tokens of all training texts that were not read."""
+    restarts: int = 0
+    """How often training started anew, since it had collapsed; the rest is of the last time."""
+    best_update: int | None = None
+    """The update whose weights were kept by early stopping."""
     seconds: float = 0.0
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """By output layer: (update, mean loss since the entry before)."""
@@ -36,7 +40,7 @@ class TrainingLog:
 
     def restore(self, measured: Mapping[str, Any]) -> None:
         """Go on with what a checkpoint has kept; the peak is that of today's hardware."""
-        for name in ({known.name for known in fields(self)} - {"peak"}) & set(measured):
+        for name in {known.name for known in fields(self)} & measured.keys() - {"peak"}:
             setattr(self, name, measured[name])
         for series in ("losses", "held_out"):  # JSON knows no tuples
             setattr(self, series, {n: [tuple(e) for e in entries] for n, entries in measured[series].items()})

@@ -54,6 +54,8 @@ class EagerStep:
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             muon_every=config.muon_every,
+            embedding_rate=config.embedding_rate,
+            output_rate=config.output_rate,
             recorded=recorded,
         )
 
@@ -80,7 +82,8 @@ class EagerStep:
         torch.nn.utils.clip_grad_norm_(self.bert.parameters(), self.config.gradient_clip)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"], group["update"] = rate, number
+                group["lr"] = rate if group["times"] == 1 else rate * group["times"]
+                group["update"] = number
             optimizer.step()
             optimizer.zero_grad(set_to_none=is_distributed(group["params"][0]))  # else they stay where they are
 
