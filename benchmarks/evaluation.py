@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation.py [--rows 1000000] [--classes 1000]
 
-Writes a table of generated texts, evaluates a classifier with a tiny encoder on it, and prints the memory of the process
-after each tenth. Nothing to be fast at: an encoder of one narrow layer, so that reading and counting are what is seen.
+Writes a table of generated texts, evaluates a classifier with a tiny encoder on it, and prints the memory of the
+process after each tenth. The encoder is one narrow layer, so that reading and counting are what is seen.
 """
 
 from __future__ import annotations

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
+from bothways.batch import Predictions
 from bothways.errors import InputError
+from bothways.evaluation.calibration import FEWEST, calibrate
 from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
 from bothways.finetuning.run import fit
 from bothways.formats.hub import AUTO, locate
@@ -19,7 +21,7 @@ from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import OutputConfig
-from bothways.tables.table import Columns, Table
+from bothways.tables.table import Columns, Table, split_off
 from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
 from bothways.tasks.task import alike
@@ -55,6 +57,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         pooling: Pooling | None = None,
         optimizer: OptimizerName | None = None,
         precision: Precision | None = None,
+        held_out: float = 0.1,
+        coverage: float | None = None,
         imbalance: Imbalance = "auto",
         seed: int = 0,
         verbose: bool = False,
@@ -69,32 +73,27 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.pooling = pooling
         self.optimizer = optimizer
         self.precision = precision
+        self.held_out = held_out
+        self.coverage = coverage
         self.imbalance = imbalance
         self.seed = seed
         self.verbose = verbose
 
-    def fit(self, X: Sequence[Text], y: Sequence[Any]) -> TextClassifier:
+    def fit(
+        self, X: Sequence[Text], y: Sequence[Any], *, dev: tuple[Sequence[Text], Sequence[Any]] | None = None
+    ) -> TextClassifier:
         """Train on texts (or pairs of texts, as tuples) and their labels (strings, numbers or booleans, of one type).
+
+        `dev`: as many texts and labels that are not trained on, to learn from them what scores mean and which texts are
+        of none of the classes; None: the share `held_out` of the others, if that makes ten.
 
         Raises InputError if texts and labels differ in number, one is missing or there is one class only.
         """
-        texts, pairs = separate(X)
-        labels = separate_labels(y)
-        if len(texts) != len(labels):
-            raise InputError(f"There are {len(texts)} texts but {len(labels)} labels; give one label each.")
-        classes = sorted(set(labels))
+        table, classes = as_table(X, y, "the training texts")
         for group in alike(map(str, classes)):
             warnings.warn(f"Are the labels {', '.join(map(repr, group))} meant to be the same?", stacklevel=2)
         if len(classes) < 2:
             raise InputError("All texts have the same label; there is nothing to tell apart.")
-        table = Table(
-            "the training texts",
-            Columns(text_pair=None if pairs is None else "text_pair"),
-            [f"text {i}" for i in range(1, len(texts) + 1)],
-            texts,
-            pairs,
-            {OUTPUT: list(map(str, labels))},
-        )
         output = OutputConfig(
             name=OUTPUT,
             kind="single",
@@ -110,34 +109,43 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             pooling=self.pooling,
             optimizer=self.optimizer,
             precision=self.precision,
+            held_out=self.held_out,
+            coverage=self.coverage,
             imbalance=self.imbalance,
             seed=self.seed,
         )
-        bert, tokenizer, _ = load_model(locate(self.encoder, texts))
+        if dev is not None:
+            held_out, _ = as_table(*dev, "the dev texts")
+            held_out.targets(SingleLabel(output))  # a label that training has not seen is said before the work
+        else:
+            share = config.held_out if round(len(table) * config.held_out) >= FEWEST else 0.0
+            table, held_out = split_off(table, share, at_most=2000, seed=config.seed)
+        bert, tokenizer, _ = load_model(locate(self.encoder, table.texts))
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
-        warn_if_truncated(log.truncated, len(texts), bert.config.longest)
+        calibrate(bert, tokenizer, table, held_out, coverage=config.coverage, seed=config.seed)
+        warn_if_truncated(log.truncated, len(table), bert.config.longest)
         self._use(bert, tokenizer)
         self.classes_ = np.array(classes)
         return self
 
     def predict_proba(self, X: Sequence[Text]) -> np.ndarray:
         """Probability of each class, in the order of `classes_`. (texts,) → (texts, classes) float32."""
-        if not hasattr(self, "engine_"):
-            raise NotFittedError("This TextClassifier has not learned anything yet; call fit or load first.")
-        texts, pairs = separate(X)
-        if not texts:
-            return np.zeros((0, len(self.classes_)), np.float32)
-        truncated, parts = 0, []
-        for predictions in self.engine_.predict(texts, pairs):
-            truncated += predictions.truncated
-            parts.append(self.task_.probabilities(predictions))
-        warn_if_truncated(truncated, len(texts), self.engine_.config.longest)
-        return np.concatenate(parts)
+        parts = [self.task_.probabilities(predictions) for predictions in self._predictions(X)]
+        return np.concatenate([np.zeros((0, len(self.classes_)), np.float32), *parts])
 
     def predict(self, X: Sequence[Text]) -> np.ndarray:
         """The likeliest class of each text, as it was given to `fit`. (texts,) → (texts,)"""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(-1)]
+
+    def known(self, X: Sequence[Text]) -> np.ndarray:
+        """Whether each text is of any of the classes at all: (texts,) → (texts,) bool. It is true of 95 % of texts like
+        those it was trained on; of all texts if too few were held out to tell."""
+        parts = [np.ones(0, bool)]
+        for predictions in self._predictions(X):
+            known = self.task_.known(predictions)
+            parts.append(np.ones(len(predictions.encodings), bool) if known is None else known)
+        return np.concatenate(parts)
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write a model directory that `load`, the command line and `transformers` can read."""
@@ -157,17 +165,39 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         classifier.classes_ = np.array(list(map(LABEL_TYPES[tasks[0].output.label_type], tasks[0].output.labels)))
         return classifier
 
+    def _predictions(self, X: Sequence[Text]) -> Iterator[Predictions]:
+        """What the model says of texts, some thousand at a time."""
+        if not hasattr(self, "engine_"):
+            raise NotFittedError("This TextClassifier has not learned anything yet; call fit or load first.")
+        texts, pairs = separate(X)
+        truncated = 0
+        for predictions in self.engine_.predict(texts, pairs) if texts else ():
+            truncated += predictions.truncated
+            yield predictions
+        warn_if_truncated(truncated, len(texts), self.engine_.config.longest)
+
     def _use(self, bert: Any, tokenizer: Any) -> None:
         self.bert_, self.tokenizer_ = bert, tokenizer
         self.engine_ = Engine(bert, tokenizer, precision=self.precision)
         self.task_ = next(task for task in self.engine_.tasks if isinstance(task, SingleLabel))
 
 
+def as_table(X: Sequence[Text], y: Sequence[Any], source: str) -> tuple[Table, list[Any]]:
+    """Texts and labels as given by the user → (a table, the classes in order). InputError as in `fit`."""
+    texts, pairs = separate(X)
+    labels = separate_labels(y)
+    if len(texts) != len(labels):
+        raise InputError(f"There are {len(texts)} texts but {len(labels)} labels; give one label each.")
+    columns = Columns(text_pair=None if pairs is None else "text_pair")
+    rows = [f"text {number}" for number in range(1, len(texts) + 1)]
+    return Table(source, columns, rows, texts, pairs, {OUTPUT: list(map(str, labels))}), sorted(set(labels))
+
+
 def warn_if_truncated(truncated: int, total: int, longest: int) -> None:
     """A Python warning if texts were longer than the model reads."""
     if truncated:
         warnings.warn(
-            f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are truncated.", stacklevel=3
+            f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are truncated.", stacklevel=4
         )
 
 

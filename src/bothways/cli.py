@@ -251,13 +251,16 @@ def evaluate(
         write_atomically(json_file, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
 
 
-def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None) -> None:
+def classify(
+    model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None, reject: str | None = None
+) -> None:
     """Classify texts: a table, or one text a line from standard input. Writes one JSON object a line, in order.
 
     Args:
         model: Directory of a classifier.
         file: CSV, TSV, JSON lines or Parquet; or - for standard input, one text a line.
         out: Write here instead of standard output.
+        reject: The label of texts that are of none of the classes; else they get the likeliest, and "known": false.
     """
     from bothways.files.writing import refuse_in_use, writing
     from bothways.inference.classify import classify as recipe
@@ -269,7 +272,7 @@ def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path 
     engine = load_engine(model)
     truncated, total, at_once = 0, 0, out is None and is_interactive()
     with writing(out) as stream:
-        for answer in recipe(engine, file):
+        for answer in recipe(engine, file, reject):
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
             truncated += answer["truncated"]
             total += 1

@@ -50,7 +50,11 @@ class FinetuningConfig(Settings):
     right already counts less (arXiv 1708.02002); auto: see `finetuning.imbalance`. Weights make probabilities of rare
     classes larger than they are among the training rows."""
     held_out: float = 0.1
-    """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result."""
+    """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result, and to
+    learn from it what scores mean and which texts are of none of the classes."""
+    coverage: float | None = None
+    """Answers of a single-label output get a set of labels, too, which holds the right one of this share of texts (0.9
+    for instance). None: there are no such sets."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +63,7 @@ class FinetuningConfig(Settings):
         self.require_least(8, "max_length")
         self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
+        self.require(self.coverage is None or 0 < self.coverage < 1, "coverage", "a share above 0 and below 1")
 
     def changed_by(self, given: FinetuningConfig) -> FinetuningConfig:
         """These settings, but what `given` sets otherwise than the defaults."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bothways.errors import InputError
+from bothways.evaluation.calibration import calibrate
 from bothways.evaluation.evaluate import evaluate_each
 from bothways.files.writing import refuse_existing
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
@@ -29,6 +30,7 @@ from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
+from bothways.tables.joining import join
 from bothways.tables.table import Columns, Table, learn_outputs
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Tokenizer
@@ -130,7 +132,9 @@ class Training:
                 f"are truncated.",
                 file=sys.stderr,
             )
-        metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev)
+        dev = join(self.data.dev, self.data.evaluated_on) if self.data.dev else rows.take([])
+        calibration = calibrate(bert, tokenizer, rows, dev, coverage=config.coverage, seed=config.seed)
+        metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev) | {"calibration": calibration}
         metrics["evaluated_on"] = self.data.evaluated_on
         metrics["training"] = described(log, chosen, len(rows))
         return Finetuned(bert, tokenizer, log, metrics)

@@ -70,6 +70,20 @@ class Bert(nn.Module):
         for module in self.outputs:
             module.apply(self._initialise_unless_shared)
 
+    def add(self, output: OutputConfig) -> OutputLayer:
+        """Put one more output layer on, with fresh weights, in the place of one of the same name."""
+        others = [layer for layer in self.outputs if layer.config.name != output.name]
+        layer = self._build(output).to(self.embeddings.token.weight.device).eval()
+        layer.apply(self._initialise_unless_shared)
+        self.outputs = OutputLayers([*others, layer])
+        self.config = replace(self.config, outputs=tuple(layer.config for layer in self.outputs))
+        return layer
+
+    def configure(self, output: OutputConfig) -> None:
+        """Give the output layer of this name other settings; its weights stay. KeyError if there is none."""
+        self.output(output.name).config = output
+        self.config = replace(self.config, outputs=tuple(layer.config for layer in self.outputs))
+
     def set_dropout(self, share: float) -> None:
         """Drop this share of features in training from now on."""
         self.config = replace(self.config, encoder=replace(self.config.encoder, dropout=share))

@@ -8,7 +8,7 @@ from typing import Literal
 from bothways.batch import Reads
 from bothways.errors import InputError
 
-OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags"]
+OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags", "mahalanobis"]
 """What an output layer decides; one class of `model.outputs` for each."""
 
 
@@ -96,6 +96,12 @@ class OutputConfig:
     """`multi` only: the probability from which each label counts as present; empty: 0.5 for all."""
     temperature: float = 1.0
     """Logits are divided by it before they become probabilities (arXiv 1706.04599)."""
+    set_threshold: float | None = None
+    """`single` only: a text's prediction set holds each class of at least this probability; None: it has none."""
+    of: str = ""
+    """`mahalanobis` only: the output layer from whose classes the distances are."""
+    distance_threshold: float | None = None
+    """`mahalanobis` only: a text that is farther from every class is of none of them."""
 
     def __post_init__(self) -> None:
         if twice := sorted({label for label in self.labels if self.labels.count(label) > 1}):
@@ -138,6 +144,10 @@ class BertConfig:
             raise InputError(f"Two output layers are called {sorted(twice)[0]!r}; give each its own name.")
         if self.max_length is not None and self.max_length < 0:
             raise InputError(f"max_length is {self.max_length}; it must be 0 or more tokens.")
+        reads = {output.name: output.reads for output in self.outputs}
+        for output in self.outputs:
+            if output.of and reads.get(output.of) != output.reads:
+                raise InputError(f"Output {output.name!r} is of {output.of!r}, which does not read the same.")
         if len(self.text_columns) not in (1, 2):
             raise InputError(f"text_columns has {len(self.text_columns)} columns; it must have one or two.")
         if len(self.text_columns) == 2 and self.encoder.segments < 2:

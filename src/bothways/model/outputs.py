@@ -9,6 +9,7 @@ Each owns what it reads and its loss; how logits become probabilities is said in
     multi          first             (sequences, C)     (sequences, C) float, 0 or 1    binary cross-entropy
     regression     first             (sequences, 1)     (sequences,) float              squared error
     tags           tokens            (tokens, C)        (tokens,) int64                 cross-entropy
+    mahalanobis    as another layer  (sequences, 1)     none: it is fitted, not trained
 
 A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss. Losses of the last four but regression
 may weigh classes (`OutputConfig.class_weights`) and be focal (`focal_gamma`).
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, linear, mse_loss
@@ -116,6 +118,44 @@ class Regression(OutputLayer):
         return int((~targets.isnan()).sum())
 
 
+class Mahalanobis(OutputLayer):
+    """How far a text is from the nearest class of another output layer, in what both read: the Mahalanobis distance to
+    the class means under one covariance for all classes (arXiv 2101.03778, section 3.2).
+
+    It is fitted to a trained model (`evaluation.rejection`), and moves no more after that.
+    """
+
+    def __init__(self, config: OutputConfig, encoder: EncoderConfig) -> None:
+        nn.Module.__init__(self)  # there is nothing to project
+        self.config = config
+        hidden = encoder.hidden_size
+        self.whitening = nn.Parameter(torch.eye(hidden), requires_grad=False)
+        """(hidden, hidden): makes the covariance the identity, so that distances are Euclid's."""
+        self.means = nn.Parameter(torch.zeros(len(config.labels), hidden), requires_grad=False)
+        """(classes, hidden): the mean of each class, whitened."""
+
+    @staticmethod
+    def width(config: OutputConfig) -> int:
+        return 1
+
+    def forward(self, representation: Tensor) -> Tensor:
+        """(n, hidden) → (n, 1): the distance to the nearest class."""
+        whitened = linear(representation.float(), self.whitening)
+        squares = whitened.square().sum(-1, keepdim=True) + self.means.square().sum(-1)
+        squares = torch.addmm(squares, whitened, self.means.t(), alpha=-2)
+        return squares.min(-1, keepdim=True).values.clamp(min=0).sqrt()
+
+    @torch.no_grad()
+    def distances(self, representation: np.ndarray) -> np.ndarray:
+        """(n, hidden) → (n,), outside of a forward pass."""
+        found = self(torch.from_numpy(representation).to(self.means.device))
+        return found[:, 0].cpu().numpy()
+
+    @property
+    def multiplications(self) -> int:
+        return self.whitening.numel() + self.means.numel()
+
+
 class MaskedLM(OutputLayer):
     """Which word was hidden here? (arXiv 1810.04805, section 3.1, task 1)
 
@@ -193,7 +233,13 @@ KINDS: dict[str, type[OutputLayer]] = {
     "multi": MultiLabel,
     "regression": Regression,
     "tags": Tags,
+    "mahalanobis": Mahalanobis,
 }
+
+
+def logits_width(config: OutputConfig) -> int:
+    """How many logits a prediction of the output layer has that `config` describes."""
+    return KINDS[config.kind].width(config)
 
 
 def build_output(config: OutputConfig, encoder: EncoderConfig, token_embedding: nn.Embedding) -> OutputLayer:

@@ -1,7 +1,7 @@
 """Metrics over any number of rows, in memory that does not grow with them.
 
-Every metric is a function of sums over rows: how many are right, how many have each class, how many are given each. So a
-row becomes a few statistics, and only their sums are kept:
+Every metric is a function of sums over rows: how many are right, how many have each class, how many are given each. So
+a row becomes a few statistics, and only their sums are kept:
 
     targets, probabilities → statistics of each row → sums → metrics
 

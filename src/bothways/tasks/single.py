@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bothways.batch import UNLABELLED, Predictions
+from bothways.model.config import OutputConfig
 from bothways.tasks.cells import as_text, refuse_written_list
 from bothways.tasks.metrics import (
     Statistics,
@@ -23,6 +26,7 @@ from bothways.tasks.metrics import (
     weighted_mean,
 )
 from bothways.tasks.task import Task, rounded, softmax
+from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text
 
 
@@ -30,6 +34,7 @@ class SingleLabel(Task):
     """A cell is a label; a target its index; a decision the likeliest index."""
 
     kind = "single"
+    exclusive = True
     weighs_classes = True
     chosen_by = ("macro_f1",)
 
@@ -63,11 +68,31 @@ class SingleLabel(Task):
     def decide(self, probabilities: np.ndarray) -> np.int64:
         return probabilities.argmax(-1)
 
+    def calibrated(self, predictions: Predictions, targets: Sequence[int]) -> OutputConfig:
+        true = np.array(targets)
+        told = true != UNLABELLED
+        return replace(self.output, temperature=softmax_temperature(predictions.logits[self.name][told], true[told]))
+
+    def with_sets(self, predictions: Predictions, targets: Sequence[int], coverage: float) -> OutputConfig:
+        """The output layer with prediction sets that hold the right class of at least `coverage` of all texts like
+        these, which training has not seen: each class at least as likely as the right one of that share was (least
+        ambiguous sets, arXiv 1609.00451; split conformal prediction)."""
+        true = np.array(targets)
+        told = np.flatnonzero(true != UNLABELLED)
+        ascending = np.sort(self.probabilities(predictions)[told, true[told]])
+        left_out = len(told) - math.ceil((len(told) + 1) * coverage)  # may be below the threshold; -1: too few rows
+        return replace(self.output, set_threshold=float(ascending[left_out]) if left_out >= 0 else 0.0)
+
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
-        """`{"label", "score", "scores": {label: p}}`"""
+        """`{"label", "score", "scores": {label: p}}`, and "set" with the labels of the prediction set, if there are
+        such sets."""
         scores = {label: rounded(p) for label, p in zip(self.output.labels, probabilities, strict=True)}
         best = int(self.decide(probabilities))
-        return {"label": self.output.labels[best], "score": rounded(probabilities[best]), "scores": scores}
+        answer = {"label": self.output.labels[best], "score": rounded(probabilities[best]), "scores": scores}
+        if self.output.set_threshold is None:
+            return answer
+        inside = probabilities >= self.output.set_threshold
+        return answer | {"set": [label for label, held in zip(self.output.labels, inside, strict=True) if held]}
 
     def statistics(self, expected: list[int], probabilities: Sequence[np.ndarray]) -> Statistics:
         classes, found = len(self.output.labels), np.asarray(probabilities)

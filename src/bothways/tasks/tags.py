@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from torch import Tensor
 from bothways.batch import UNLABELLED, Predictions
 from bothways.errors import InputError
 from bothways.language import CHINESE
+from bothways.model.config import OutputConfig
 from bothways.tasks.cells import as_text, refuse_written_list
 from bothways.tasks.metrics import Statistics, Sums, by_class, divided, f1_scores
 from bothways.tasks.task import Task, rounded, softmax
+from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text
 
 PREFIX = re.compile(r"(?P<prefix>[BIMESLUW])(?:-(?P<type>.+))?")
@@ -84,6 +87,17 @@ class Tags(Task):
             by_word[words] = softmax(logits[pieces], self.output.temperature)
             by_text.append(by_word)
         return by_text
+
+    def calibrated(self, predictions: Predictions, targets: Sequence[np.ndarray | None]) -> OutputConfig:
+        logits, true = [], []
+        for found, encoding, tags in zip(
+            predictions.token_logits[self.name], predictions.encodings, targets, strict=True
+        ):
+            if tags is not None:
+                pieces = encoding.first_pieces
+                logits.append(found[pieces])
+                true.append(tags[encoding.word_of(pieces)])
+        return replace(self.output, temperature=softmax_temperature(np.concatenate(logits), np.concatenate(true)))
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         read = ~np.isnan(probabilities).any(-1)

@@ -37,18 +37,26 @@ class Task(ABC):
     """Whether texts come as words, because each word has a label of its own."""
     least_labels: ClassVar[int] = 2
     """With fewer there is nothing to tell apart."""
+    exclusive: ClassVar[bool] = False
+    """Whether each text has exactly one label, so that it matters that a text may be of none."""
     weighs_classes: ClassVar[bool] = False
     """Whether classes of unequal size have weights, unless told otherwise."""
     chosen_by: ClassVar[tuple[str, ...]]
     """The metric by which one model is preferred to another, 1 at best: the first of these that was measured."""
 
-    def __init__(self, output: OutputConfig) -> None:
-        self.output = output
+    def __init__(self, output: OutputConfig, detector: OutputConfig | None = None) -> None:
+        """`detector`: the output layer that tells how far texts are from its classes, if there is one."""
+        self.output, self.detector = output, detector
 
     @property
     def name(self) -> str:
         """The name of the output layer."""
         return self.output.name
+
+    @property
+    def layers(self) -> tuple[OutputConfig, ...]:
+        """The output layers whose logits it needs."""
+        return (self.output,) if self.detector is None else (self.output, self.detector)
 
     # ── Cell → value → target ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -142,6 +150,20 @@ class Task(ABC):
     @abstractmethod
     def decide(self, probabilities: np.ndarray) -> Decision:
         """The decision about one text: (width,) → what `target` gives."""
+
+    def known(self, predictions: Predictions) -> np.ndarray | None:
+        """(texts,) bool: whether a text is of any of the classes at all; None if that cannot be told."""
+        if self.detector is None or self.detector.distance_threshold is None:
+            return None
+        return predictions.logits[self.detector.name][:, 0] <= self.detector.distance_threshold
+
+    def calibrated(self, predictions: Predictions, targets: Sequence[Target]) -> OutputConfig:
+        """The output layer with scores that mean what they say, from predictions of rows that training has not seen."""
+        return self.output
+
+    def with_sets(self, predictions: Predictions, targets: Sequence[Target], coverage: float) -> OutputConfig:
+        """The output layer with prediction sets, if its kind has them."""
+        return self.output
 
     @abstractmethod
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
