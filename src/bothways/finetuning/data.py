@@ -36,11 +36,6 @@ class Data:
     evaluated_on: str
     """Where `dev` is from, in words."""
 
-    @property
-    def held_out(self) -> Table:
-        """All rows to evaluate on; without rows if there are none."""
-        return join(self.dev, "the rows to evaluate on") if self.dev else self.train.take([])
-
 
 def read_data(task: FinetuningTask, config: FinetuningConfig) -> Data:
     """Read the tables of a task; rows to evaluate on are held out where none are named, the same for the same seed.
@@ -57,11 +52,10 @@ def read_data(task: FinetuningTask, config: FinetuningConfig) -> Data:
         for output in tasks_of(outputs):
             if output.name in table.values:
                 table.targets(output)
-    where = [described(table, rows) for table, (_, rows) in zip(task.tables, split, strict=True)]
-    data = Data(train, dev, outputs, " and ".join(where))
-    for remark in (*lone_labels(outputs, train), *remarks(outputs, data.held_out)):
+    for remark in (*lone_labels(outputs, train), *remarks(outputs, join(dev, task.source) if dev else train.take([]))):
         print(remark, file=sys.stderr)
-    return data
+    where = [described(table, rows) for table, (_, rows) in zip(task.tables, split, strict=True)]
+    return Data(train, dev, outputs, " and ".join(where))
 
 
 def split_one(table: TaskTable, rows: Table, config: FinetuningConfig) -> tuple[Table, Table]:

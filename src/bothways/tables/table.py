@@ -86,9 +86,8 @@ class Table:
         return len(self.texts)
 
     def targets(self, task: Task) -> list[Target]:
-        """The targets of one output, a row each, unlabelled where it has none. Raises InputError for a label that
-        training did not see."""
-        return task.targets(self.values.get(task.name, [None] * len(self)), self.rows, self.source)
+        """The targets of one output, a row each. Raises InputError for a label that training did not see."""
+        return task.targets(self.values[task.name], self.rows, self.source)
 
     def take(self, indices: Iterable[int]) -> Table:
         """The rows at `indices`, in that order."""
