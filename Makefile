@@ -30,6 +30,7 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/against_transformers.py $(if $(DATA),--data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/shipped_encoders.py --data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/several_outputs.py --data $(DATA))
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/long_texts.py --data $(DATA))
 
 .venv/demo.done: EXTRA = [demo]
 .venv/dev.done: EXTRA = [bench,check,test]

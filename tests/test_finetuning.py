@@ -79,6 +79,9 @@ def test_every_kind_alone_and_all_together(
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["examples"] == 100
     assert written["outputs"] == done.metrics["outputs"]
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert f"bothways evaluate {tmp_path / 'out'} FILE" in page
+    assert page.count("where it errs") + page.count("Where it errs") == len(outputs)
 
     bert, tokenizer, report = load_model(tmp_path / "out")
     assert not report.untrained

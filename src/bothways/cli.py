@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,7 +279,133 @@ def classify(
             if at_once:
                 stream.flush()
     if truncated:
-        say(f"{truncated:,} of {total:,} texts were longer than {engine.config.longest} tokens and were truncated.")
+        longest = engine.config.longest_text
+        say(f"{truncated:,} of {total:,} texts were longer than {longest} tokens and were truncated.")
+
+
+def check(
+    file: Positional[str],
+    /,
+    test: tuple[str, ...] = (),
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str | None = None,
+    output: UseAppendAction[tuple[Annotated[str, arg(metavar="NAME=COLUMN:KIND")], ...]] = (),
+    encoder: str = AUTO,
+    model: Path | None = None,
+    folds: int | None = None,
+    to_label: Annotated[int, arg(name="next")] = 0,
+    out: Path | None = None,
+    json_file: Annotated[Path | None, arg(name="json")] = None,
+) -> None:
+    """Check a table before training: duplicates, contradictions, labels that are probably wrong, what to label next.
+
+    Args:
+        file: CSV, TSV, JSON lines or Parquet; labels may be missing.
+        test: Tables to evaluate on, whose texts should not be in FILE.
+        text: Column of the text; with a tags output, of the tokens separated by spaces.
+        text_pair: Column of the second text of a pair.
+        label: Column of the label; short for one single-label output of that name.
+        output: An output layer, NAME=COLUMN:KIND with KIND single, multi, regression or tags; may be repeated.
+        encoder: Whose tokenizer counts tokens; as for finetune.
+        model: A classifier that was not trained on FILE: name labels that it is sure are wrong; its columns count.
+        folds: In place of a model, learn from the table in so many parts, each checked by the others; 5 is usual.
+        to_label: Name so many of the rows without a label, those worth labelling first.
+        out: Write the rows that were named here, .csv or .jsonl; without it ten are shown.
+        json_file: Also write what was found here.
+    """
+    from bothways.evaluation.findings import as_json, show
+    from bothways.files.writing import refuse_in_use, write_atomically
+    from bothways.labelling.run import check as recipe
+    from bothways.labelling.suggestions import as_rows, require_writer, write_rows
+
+    require_standard_output()
+    require_writer(out)
+    reads = (file, *test, *(files_of(model) if model else ()))
+    for goal in filter(None, (out, json_file)):
+        refuse_in_use(goal, reads)
+    if model and (label or output or text_pair or text != "text"):
+        raise InputError("A model knows its columns; leave out --text, --text-pair, --label and --output with --model.")
+    done = recipe(
+        file,
+        tests=test,
+        columns=declared_columns(text, text_pair, label, output),
+        encoder=encoder,
+        model=model,
+        folds=folds,
+        to_label=to_label,
+    )
+    show(done.findings, sys.stdout)
+    if done.errors is not None:
+        say(f"{len(done.errors):,} of {len(done.table):,} labels are probably wrong, the least likely first.")
+        if model:
+            say(
+                "A model that was trained on these rows believes their labels; then --folds 5 finds more of the errors."
+            )
+    rows = as_rows(done.table, done.to_label if to_label else done.errors or [])
+    show_rows(rows)
+    if out is not None:
+        write_rows(out, rows)
+        say(f"{len(rows):,} rows are in {out}.")
+    if json_file is not None:
+        found = {"examples": len(done.table), "checks": as_json(done.findings)}
+        write_atomically(json_file, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+def compare(
+    train: str,
+    test: str,
+    out: Path,
+    dev: str | None = None,
+    methods: str | None = None,
+    seeds: int = 1,
+    curve: bool = False,
+    encoder: str = AUTO,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str = "label",
+    rows: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Train several methods on the same rows and say which is good enough, and what each costs.
+
+    Args:
+        train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
+        test: Table on which every method is evaluated.
+        out: Directory to write: compare.json, report.html, and each trained method in a directory of its name.
+        dev: Table by which methods are ranked, so that the best is not chosen by the test rows.
+        methods: Names with commas between them; all unless told.
+        seeds: Runs of each method that depends on chance; their mean and deviation are shown.
+        curve: Train on 100, 300, 1,000, … rows, too, and draw how accuracy grows with them.
+        encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
+        text: Column of the text.
+        text_pair: Column of the second text of a pair.
+        label: Column of the label.
+        rows: Train on so many rows at most, drawn at random.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.comparison.methods import contenders
+    from bothways.comparison.page import show
+    from bothways.comparison.run import compare as recipe
+    from bothways.comparison.run import named
+
+    require_standard_output()
+    found = recipe(
+        named(methods, contenders(encoder)),
+        train,
+        test,
+        out,
+        dev_file=dev,
+        columns=declared_columns(text, text_pair, label, ()),
+        seeds=seeds,
+        curve=curve,
+        rows=rows,
+        overwrite=overwrite,
+    )
+    show(found)
+    say(f"The page is {out / 'report.html'}.")
+    if found.stopped:
+        raise KeyboardInterrupt
 
 
 def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:
@@ -314,6 +440,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "finetune": finetune,
     "evaluate": evaluate,
     "classify": classify,
+    "check": check,
+    "compare": compare,
     "demo": demo,
     "info": info,
 }
@@ -389,6 +517,21 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         Console().print(table)
     if metrics.get("truncated"):
         say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The first rows of a table on standard output."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from bothways.labelling.suggestions import screenful
+
+    if rows:
+        table = Table(*(name.replace("_", " ") for name in rows[0]))
+        for cells in screenful(rows):
+            table.add_row(*map(escape, cells))
+        Console().print(table)
 
 
 def say(sentence: str) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
+from bothways.long_texts import LongTexts
 from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
 
 Pooling = Literal["first", "mean"]
@@ -16,6 +17,8 @@ EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
 """Every row is seen `EPOCHS` times, and if that makes fewer than `UPDATES`, more often: `MOST_EPOCHS` times at most."""
 MANY_ROWS, EPOCHS_OF_MANY = 40_000, 2
 """From so many rows on, so often is as good."""
+LONG_SHARE = 0.2
+"""From this share of texts on that are longer than one window, windows are worth what they cost."""
 MUON_EVERY = 8
 """As good as 4, and a twelfth less time at 256 wide."""
 
@@ -38,7 +41,15 @@ class FinetuningConfig(Settings):
     batch_size: int = 32
     """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
     max_length: int | None = None
-    """Texts are truncated to this many tokens (and that is reported). None: to the encoder's longest."""
+    """Most tokens of a text, or of a window of it; what is not read is reported. None: the encoder's longest."""
+    long_texts: LongTexts | None = None
+    """What is read of a longer text: its first tokens (head), its last (tail), a quarter from the start and the rest
+    from the end (both), or all, in windows that overlap and are averaged (windows). None: windows where many of the
+    training texts are longer, else head (docs/decisions.md)."""
+    overlap: int | None = None
+    """Tokens that a window has in common with the one before it. None: a quarter of max_length."""
+    most_windows: int = 8
+    """A text is read in so many windows at most, which bounds its cost; what lies beyond is truncated."""
     pooling: Pooling | None = None
     """What a text's outputs read: the first token, as published and as `transformers` expects it, or the mean of all
     tokens. None: the mean where the encoder is less than 512 wide (docs/decisions.md), else the first."""
@@ -61,6 +72,10 @@ class FinetuningConfig(Settings):
         self.require_least(1, "epochs")
         self.require(self.batch_size >= 1, "batch_size", "1 or more")
         self.require_least(8, "max_length")
+        self.require_least(0, "overlap")
+        if self.overlap is not None and self.max_length is not None:
+            self.require(self.overlap <= self.max_length // 2, "overlap", "at most half of max_length")
+        self.require(self.most_windows >= 1, "most_windows", "1 or more")
         self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
         self.require(self.coverage is None or 0 < self.coverage < 1, "coverage", "a share above 0 and below 1")
@@ -81,6 +96,8 @@ class ResolvedConfig(FinetuningConfig, TrainingConfig):
     muon_every: int
     epochs: int
     max_length: int
+    long_texts: LongTexts
+    overlap: int
     pooling: Pooling
     dropout: float
     micro_batch_tokens: int
@@ -94,11 +111,12 @@ def resolved(
     max_length: int,
     dropout: float,
     rows: int,
+    long: float,
     micro_batch_tokens: int,
     precision: Precision,
 ) -> ResolvedConfig:
-    """What the user has left open, chosen by the encoder's `width` and the number of `rows` (docs/decisions.md); the
-    others are what the encoder and the machine say."""
+    """What the user has left open, chosen by the encoder's `width`, the number of `rows` and which share of them is
+    `long`er than `max_length` (docs/decisions.md); the others are what the encoder and the machine say."""
     wanted = math.ceil(UPDATES * config.batch_size / max(1, rows))
     chosen = {
         "learning_rate": min(5e-4, 2e-5 * (768 / width) ** 3),
@@ -106,6 +124,8 @@ def resolved(
         "muon_every": MUON_EVERY,
         "epochs": min(MOST_EPOCHS, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
         "max_length": max_length,
+        "long_texts": "windows" if long >= LONG_SHARE else "head",
+        "overlap": (config.max_length or max_length) // 4,
         "pooling": "first" if width >= WIDE else "mean",
         "dropout": dropout,
         "micro_batch_tokens": micro_batch_tokens,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from bothways.batch import TrainingBatch
 from bothways.errors import Stopped
 from bothways.hardware import default_device, keep_freed_memory
-from bothways.model.bert import Bert
+from bothways.model.text_model import Model
 from bothways.progress import Progress
 from bothways.randomness import keeping_torch_state
 from bothways.training.checkpoint import Checkpoints, asked_to_stop
@@ -55,13 +55,13 @@ class Report:
 
 
 def train(
-    bert: Bert,
+    bert: Model,
     batches: Batches,
     config: TrainingConfig,
     *,
     device: torch.device | None = None,
     checkpoints: Checkpoints | None = None,
-    after_update: Callable[[Bert, TrainingLog], None] | None = None,
+    after_update: Callable[[Model, TrainingLog], None] | None = None,
     ranks: Ranks = SINGLE_PROCESS,
     report: Report = Report(),
 ) -> TrainingLog:
@@ -108,7 +108,7 @@ class _Loop:
         log: TrainingLog,
         recent: RecentLosses,
         checkpoints: Checkpoints | None,
-        after_update: Callable[[Bert, TrainingLog], None] | None,
+        after_update: Callable[[Any, TrainingLog], None] | None,
         report: Report,
     ) -> None:
         self.step, self.batches, self.log, self.recent = step, batches, log, recent

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from bothways.hardware import resolve
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 from bothways.training.config import OptimizerName
 from bothways.training.distributed import is_distributed
 
 
 def optimizers_for(
-    bert: Bert,
+    bert: TextModel,
     name: OptimizerName = "adamw",
     *,
     learning_rate: float,
