@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
-import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,20 +22,19 @@ from bothways.errors import InputError, Stopped
 from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.pretraining.config import PretrainingConfig
+from bothways.terminal import (
+    in_one_sentence,
+    require_standard_output,
+    say,
+    show_metrics,
+    show_rows,
+    stopped_by_signals,
+    usable_streams,
+)
 
 if TYPE_CHECKING:
     from bothways.inference.engine import Engine
     from bothways.tables.table import Columns
-
-
-@contextmanager
-def in_one_sentence() -> Iterator[None]:
-    """A mistake of the user in the block ends the program with its sentence and exit status 2."""
-    try:
-        yield
-    except InputError as error:
-        say(f"bothways: {error}")
-        sys.exit(2)
 
 
 # Settings check themselves when they are made, which tyro does; it would put a ValueError into a box of its own.
@@ -240,7 +236,7 @@ def evaluate(
         json_file: Also write the figures here.
     """
     from bothways.evaluation.evaluate import evaluate_file
-    from bothways.files.writing import refuse_in_use, write_atomically
+    from bothways.files.writing import refuse_in_use
 
     require_standard_output()
     if json_file is not None:
@@ -248,7 +244,7 @@ def evaluate(
     metrics = evaluate_file(load_engine(model), file)
     show_metrics(metrics)
     if json_file is not None:
-        write_atomically(json_file, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        write_json(json_file, metrics)
 
 
 def classify(
@@ -315,33 +311,23 @@ def check(
         json_file: Also write what was found here.
     """
     from bothways.evaluation.findings import as_json, show
-    from bothways.files.writing import refuse_in_use, write_atomically
+    from bothways.files.writing import refuse_in_use
     from bothways.labelling.run import check as recipe
     from bothways.labelling.suggestions import as_rows, require_writer, write_rows
 
     require_standard_output()
     require_writer(out)
-    reads = (file, *test, *(files_of(model) if model else ()))
     for goal in filter(None, (out, json_file)):
-        refuse_in_use(goal, reads)
+        refuse_in_use(goal, (file, *test, *(files_of(model) if model else ())))
     if model and (label or output or text_pair or text != "text"):
         raise InputError("A model knows its columns; leave out --text, --text-pair, --label and --output with --model.")
-    done = recipe(
-        file,
-        tests=test,
-        columns=declared_columns(text, text_pair, label, output),
-        encoder=encoder,
-        model=model,
-        folds=folds,
-        to_label=to_label,
-    )
+    columns = declared_columns(text, text_pair, label, output)
+    done = recipe(file, tests=test, columns=columns, encoder=encoder, model=model, folds=folds, to_label=to_label)
     show(done.findings, sys.stdout)
     if done.errors is not None:
         say(f"{len(done.errors):,} of {len(done.table):,} labels are probably wrong, the least likely first.")
-        if model:
-            say(
-                "A model that was trained on these rows believes their labels; then --folds 5 finds more of the errors."
-            )
+    if done.errors is not None and model:
+        say("A model that was trained on these rows believes their labels; then --folds 5 finds more of the errors.")
     rows = as_rows(done.table, done.to_label if to_label else done.errors or [])
     show_rows(rows)
     if out is not None:
@@ -349,7 +335,7 @@ def check(
         say(f"{len(rows):,} rows are in {out}.")
     if json_file is not None:
         found = {"examples": len(done.table), "checks": as_json(done.findings)}
-        write_atomically(json_file, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        write_json(json_file, found)
 
 
 def compare(
@@ -480,10 +466,11 @@ def files_of(model: Path) -> list[Path]:
     return [file for pattern in WANTED for file in directory.glob(pattern)]
 
 
-def require_standard_output() -> None:
-    """Refuse to work for a result that cannot be shown."""
-    if sys.stdout is None:
-        raise InputError("standard output is closed; open it, or send it to a file.")
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write what was found as JSON, whole or not at all."""
+    from bothways.files.writing import write_atomically
+
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def load_engine(directory: Path) -> Engine:
@@ -491,91 +478,6 @@ def load_engine(directory: Path) -> Engine:
     from bothways.inference.engine import Engine, load_classifier
 
     return Engine(*load_classifier(directory))
-
-
-def show_metrics(metrics: dict[str, Any]) -> None:
-    """The metrics of each output as a table on standard output, those of single classes left out; of several tables
-    each by itself, of several seeds the means, too."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    seeds = metrics.get("seeds", {}).get("outputs", {})
-    for name, part in metrics.get("tables", {"": metrics}).items():
-        header = ("output", "metric", "value", "95 % interval", *["mean of seeds"] * bool(seeds))
-        table = Table(*header, title=escape(name) or None)
-        for output, measured in part["outputs"].items():
-            intervals = measured.get("intervals", {})
-            for metric, value in measured.items():
-                if isinstance(value, (dict, list)):
-                    continue
-                shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-                low_high = " – ".join(f"{edge:.4f}" for edge in intervals.get(metric, ()))
-                over = seeds.get(output, {}).get(metric)
-                mean = [f"{over['mean']:.4f} ± {over['deviation']:.4f}" if over else ""] if seeds else []
-                table.add_row(escape(output), metric.replace("_", " "), shown, low_high, *mean)
-        Console().print(table)
-    if metrics.get("truncated"):
-        say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")
-
-
-def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The first rows of a table on standard output."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from bothways.labelling.suggestions import screenful
-
-    if rows:
-        table = Table(*(name.replace("_", " ") for name in rows[0]))
-        for cells in screenful(rows):
-            table.add_row(*map(escape, cells))
-        Console().print(table)
-
-
-def say(sentence: str) -> None:
-    """A word to the person, beside the results."""
-    print(sentence, file=sys.stderr)
-
-
-@contextmanager
-def usable_streams() -> Iterator[None]:
-    """What a standard stream cannot show is replaced; a word for a closed standard error goes nowhere, since Python
-    would print it among the results."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    if sys.stderr is not None:
-        yield
-        return
-    with Path(os.devnull).open("w", encoding="utf-8") as sys.stderr:
-        yield
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Within the block SIGTERM and SIGHUP, unless ignored, end the program as an error does, so that nothing
-    half-written stays."""
-    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # not every system's
-    signals = [sign for sign in known if signal.getsignal(sign) == signal.SIG_DFL]
-    owner = os.getpid()
-
-    def stop(number: int, frame: object) -> None:
-        if os.getpid() != owner:  # a process that was forked to help ends at once
-            os._exit(128 + number)
-        for sign in signals:  # once is enough
-            signal.signal(sign, signal.SIG_IGN)
-        say("bothways: stopped.")
-        sys.exit(128 + number)
-
-    for sign in signals:
-        signal.signal(sign, stop)
-    try:
-        yield
-    finally:
-        for sign in signals:
-            signal.signal(sign, signal.SIG_DFL)
 
 
 def require_flags_once(words: Sequence[str]) -> None:

@@ -93,23 +93,13 @@ def fit(
         replace(output, reads=chosen.pooling) if output.reads == "first" else output
         for output in balanced(outputs or learn_outputs(table), table, chosen.imbalance)
     )
-    columns = table.columns
-    bert.config = replace(
-        bert.config,
-        outputs=outputs,
-        max_length=chosen.max_length,
-        long_texts=chosen.long_texts,
-        overlap=chosen.overlap,
-        most_windows=chosen.most_windows,
-        text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
-    )
-    bert.set_dropout(chosen.dropout)
+    configure(bert, table, chosen, outputs)
     encodings = tokenizer.encode_batch(
         table.texts,
         table.pairs,
         max_length=bert.config.longest,
         selection=bert.config.selection,
-        with_offsets=columns.pretokenized,
+        with_offsets=table.columns.pretokenized,
     )
     targets = {task.name: table.targets(task) for task in tasks_of(outputs)}
     bert.attach()
@@ -138,6 +128,21 @@ def fit(
     dropped = sum(encoding.dropped for encoding in encodings)
     log.dropped = dropped / max(1, dropped + sum(encoding.read for encoding in encodings))
     return log
+
+
+def configure(bert: Bert, table: Table, config: ResolvedConfig, outputs: tuple[OutputConfig, ...]) -> None:
+    """Tell a model how it will read the texts of a table, and for which outputs."""
+    columns = table.columns
+    bert.config = replace(
+        bert.config,
+        outputs=outputs,
+        max_length=config.max_length,
+        long_texts=config.long_texts,
+        overlap=config.overlap,
+        most_windows=config.most_windows,
+        text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
+    )
+    bert.set_dropout(config.dropout)
 
 
 def fit_once(
