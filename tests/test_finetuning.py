@@ -79,6 +79,9 @@ def test_every_kind_alone_and_all_together(
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["examples"] == 100
     assert written["outputs"] == done.metrics["outputs"]
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert f"bothways evaluate {tmp_path / 'out'} FILE" in page
+    assert page.count("where it errs") + page.count("Where it errs") == len(outputs)
 
     bert, tokenizer, report = load_model(tmp_path / "out")
     assert not report.untrained
@@ -318,10 +321,15 @@ def test_dropout_is_that_of_the_encoder_unless_asked_for(
     assert {module.p for module in bert.modules() if isinstance(module, torch.nn.Dropout)} == {dropout}
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 10), (1_000, 10), (2_000, 5), (3_200, 3), (39_999, 3), (40_000, 2)])
-def test_few_rows_are_seen_more_often_than_many(encoder_directory: Path, rows: int, epochs: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "classes", "epochs"),
+    [(1, 2, 10), (480, 2, 10), (1_000, 2, 5), (1_000, 150, 10), (1_000, 900, 10), (2_000, 100, 4), (2_000, 2, 3),
+     (3_200, 150, 3), (39_999, 2, 3), (40_000, 150, 2)],
+)  # fmt: skip
+def test_few_rows_are_seen_more_often_than_many(encoder_directory: Path, rows: int, classes: int, epochs: int) -> None:
     bert, _, _ = load_model(encoder_directory)
-    assert resolved_for(FinetuningConfig(), bert, rows).epochs == epochs
+    output = OutputConfig(name="a", kind="single", labels=tuple(map(str, range(classes))))
+    assert resolved_for(FinetuningConfig(), bert, rows, [output]).epochs == epochs
 
 
 def test_no_texts(encoder_directory: Path) -> None:

@@ -8,6 +8,7 @@ There is no padding in this project. The sequences of a batch lie end to end on 
     positions          0    1    2   3         0    1   2          (tokens,)
     sequence_starts    0                       4             7     (sequences + 1,)
 
+A long text may be several sequences, windows that overlap; then `text_starts` tells which belong together.
 Where hardware wants few shapes, a little filler that is never read lies at the end (`PackedBatch.rounded_up`).
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -74,14 +75,20 @@ class PackedBatch:
     """No sequence has more tokens; the field calls it max_seqlen."""
     masked_positions: Tensor | None = None
     """(masked,) int64: the tokens that a masked-word output layer reads; None: all of them."""
+    text_starts: Tensor | None = None
+    """(texts + 1,) int64: with which sequence each text starts, if one is read in windows; None: a text is a
+    sequence."""
 
     @classmethod
     def pack(cls, encodings: Sequence[Encoding]) -> PackedBatch:
         """Lay `encodings` end to end in the order given; neighbours of equal length are the fastest."""
+        windows = [encoding.windows or (len(encoding),) for encoding in encodings]
+        in_windows = any(encoding.windows for encoding in encodings)
         return cls.of(
             np.concatenate([e.token_ids for e in encodings]).astype(np.int64),
             np.concatenate([e.segment_ids for e in encodings]).astype(np.int64),
-            np.fromiter(map(len, encodings), np.int64, len(encodings)),
+            np.fromiter(chain.from_iterable(windows), np.int64),
+            text_starts=np.cumsum([0, *map(len, windows)], dtype=np.int64) if in_windows else None,
         )
 
     @classmethod
@@ -91,8 +98,10 @@ class PackedBatch:
         segment_ids: np.ndarray,
         lengths: np.ndarray,
         masked_positions: np.ndarray | None = None,
+        text_starts: np.ndarray | None = None,
     ) -> PackedBatch:
-        """A batch of sequences that lie end to end already. (tokens,), (tokens,), (sequences,) and (masked,), int64."""
+        """A batch of sequences that lie end to end already. (tokens,), (tokens,), (sequences,), (masked,) and
+        (texts + 1,), int64."""
         starts = np.concatenate(([0], np.cumsum(lengths)))
         return cls(
             token_ids=torch.from_numpy(token_ids),
@@ -102,6 +111,7 @@ class PackedBatch:
             lengths=tuple(lengths.tolist()),
             longest=int(lengths.max()),
             masked_positions=None if masked_positions is None else torch.from_numpy(masked_positions),
+            text_starts=None if text_starts is None else torch.from_numpy(text_starts),
         )
 
     @cached_property
@@ -147,13 +157,22 @@ class PackedBatch:
         lengths = self.sequence_starts.diff()
         return torch.repeat_interleave(lengths, output_size=len(self.token_ids))
 
+    @cached_property
+    def text_of_sequence(self) -> Tensor:
+        """(sequences,) int64: the text that each sequence belongs to."""
+        sequences = len(self.sequence_starts) - 1
+        if self.text_starts is None:
+            return torch.arange(sequences, device=self.sequence_starts.device)
+        return torch.repeat_interleave(self.text_starts.diff(), output_size=sequences)
+
     def size(self, reads: Reads) -> int:
-        """How many targets an output layer has that reads this: one for each sequence, token or masked token."""
+        """How many targets an output layer has that reads this: one for each text, token or masked token."""
         if reads == "tokens":
             return len(self.token_ids)
         if reads == "masked" and self.masked_positions is not None:
             return len(self.masked_positions)
-        return len(self.token_ids) if reads == "masked" else len(self.sequence_starts) - 1
+        texts = self.sequence_starts if self.text_starts is None else self.text_starts
+        return len(self.token_ids) if reads == "masked" else len(texts) - 1
 
     def rounded_up(self, least: int = 16) -> PackedBatch:
         """The same batch with filler at its end, so that few shapes remain: some sequences that are never read.
@@ -171,6 +190,9 @@ class PackedBatch:
         masked = self.masked_positions
         if masked is not None:
             masked = filled(masked, round_up_coarsely(len(masked), least), tokens + room - 1)
+        texts = self.text_starts
+        if texts is not None:  # one text of all that is filler, and some of nothing
+            texts = filled(texts, up_to_multiple(len(texts), 8) + 1, sequences + fillers)
         return PackedBatch(
             token_ids=filled(self.token_ids, tokens + room, 0),
             segment_ids=filled(self.segment_ids, tokens + room, 0),
@@ -179,6 +201,7 @@ class PackedBatch:
             lengths=self.lengths,
             longest=longest,
             masked_positions=masked,
+            text_starts=texts,
         )
 
     def to(self, device: torch.device | str) -> PackedBatch:
@@ -195,6 +218,7 @@ class PackedBatch:
             lengths=self.lengths,
             longest=self.longest,
             masked_positions=None if self.masked_positions is None else move(self.masked_positions),
+            text_starts=None if self.text_starts is None else move(self.text_starts),
         )
 
 

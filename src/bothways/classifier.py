@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from bothways.batch import Predictions
 from bothways.errors import InputError
+from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate, separate_labels
 from bothways.evaluation.calibration import FEWEST, calibrate
 from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
 from bothways.finetuning.run import fit
@@ -20,25 +20,19 @@ from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine, load_classifier
+from bothways.long_texts import LongTexts
+from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.tables.table import Columns, Table, split_off
 from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
-from bothways.tasks.task import alike
-from bothways.tokenizer import Text
+from bothways.tokenizer import Text, Tokenizer
 from bothways.training.config import OptimizerName, Precision
 
 OUTPUT = "label"
-LABEL_TYPES: dict[str, Callable[[str], Any]] = {
-    "str": str,
-    "int": int,
-    "float": float,
-    "bool": lambda label: label == "True",
-}
-"""A type of labels → how to read one that was written as text."""
 
 
-class TextClassifier(ClassifierMixin, BaseEstimator):
+class TextClassifier(TextEstimator):
     """Sorts texts into classes with a BERT encoder.
 
     >>> classifier = TextClassifier().fit(texts, labels)   # doctest: +SKIP
@@ -54,6 +48,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         batch_size: int = 32,
         learning_rate: float | None = None,
         max_length: int | None = None,
+        long_texts: LongTexts | None = None,
+        overlap: int | None = None,
+        most_windows: int = 8,
         pooling: Pooling | None = None,
         optimizer: OptimizerName | None = None,
         precision: Precision | None = None,
@@ -70,6 +67,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.max_length = max_length
+        self.long_texts = long_texts
+        self.overlap = overlap
+        self.most_windows = most_windows
         self.pooling = pooling
         self.optimizer = optimizer
         self.precision = precision
@@ -89,16 +89,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         Raises InputError if texts and labels differ in number, one is missing or there is one class only.
         """
-        table, classes = as_table(X, y, "the training texts")
-        for group in alike(map(str, classes)):
-            warnings.warn(f"Are the labels {', '.join(map(repr, group))} meant to be the same?", stacklevel=2)
-        if len(classes) < 2:
-            raise InputError("All texts have the same label; there is nothing to tell apart.")
+        given = labelled(X, y)
+        table = as_table(given.texts, given.pairs, given.labels, "the training texts")
         output = OutputConfig(
             name=OUTPUT,
             kind="single",
-            labels=tuple(map(str, classes)),
-            label_type=type(classes[0]).__name__,  # type: ignore[arg-type]
+            labels=tuple(map(str, given.classes)),
+            label_type=given.label_type,  # type: ignore[arg-type]
             column=OUTPUT,
         )
         config = FinetuningConfig(
@@ -106,6 +103,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             max_length=self.max_length,
+            long_texts=self.long_texts,
+            overlap=self.overlap,
+            most_windows=self.most_windows,
             pooling=self.pooling,
             optimizer=self.optimizer,
             precision=self.precision,
@@ -115,28 +115,23 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             seed=self.seed,
         )
         if dev is not None:
-            held_out, _ = as_table(*dev, "the dev texts")
+            held_out = as_table(*separate(dev[0]), separate_labels(dev[1]), "the dev texts")
             held_out.targets(SingleLabel(output))  # a label that training has not seen is said before the work
         else:
             share = config.held_out if round(len(table) * config.held_out) >= FEWEST else 0.0
             table, held_out = split_off(table, share, at_most=2000, seed=config.seed)
-        bert, tokenizer, _ = load_model(locate(self.encoder, table.texts))
+        bert, tokenizer = self._start(given)
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
         calibrate(bert, tokenizer, table, held_out, coverage=config.coverage, seed=config.seed)
-        warn_if_truncated(log.truncated, len(table), bert.config.longest)
+        warn_if_truncated(log.truncated, len(table), bert.config.longest_text)
         self._use(bert, tokenizer)
-        self.classes_ = np.array(classes)
+        self.classes_ = np.array(given.classes)
         return self
 
     def predict_proba(self, X: Sequence[Text]) -> np.ndarray:
         """Probability of each class, in the order of `classes_`. (texts,) → (texts, classes) float32."""
         parts = [self.task_.probabilities(predictions) for predictions in self._predictions(X)]
         return np.concatenate([np.zeros((0, len(self.classes_)), np.float32), *parts])
-
-    def predict(self, X: Sequence[Text]) -> np.ndarray:
-        """The likeliest class of each text, as it was given to `fit`. (texts,) → (texts,)"""
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(-1)]
 
     def known(self, X: Sequence[Text]) -> np.ndarray:
         """Whether each text is of any of the classes at all: (texts,) → (texts,) bool. It is true of 95 % of texts like
@@ -165,6 +160,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         classifier.classes_ = np.array(list(map(LABEL_TYPES[tasks[0].output.label_type], tasks[0].output.labels)))
         return classifier
 
+    def _start(self, given: Labelled) -> tuple[Bert, Tokenizer]:
+        """The encoder that the training starts from."""
+        bert, tokenizer, _ = load_model(locate(self.encoder, given.texts))
+        return bert, tokenizer
+
     def _predictions(self, X: Sequence[Text]) -> Iterator[Predictions]:
         """What the model says of texts, some thousand at a time."""
         if not hasattr(self, "engine_"):
@@ -174,7 +174,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         for predictions in self.engine_.predict(texts, pairs) if texts else ():
             truncated += predictions.truncated
             yield predictions
-        warn_if_truncated(truncated, len(texts), self.engine_.config.longest)
+        warn_if_truncated(truncated, len(texts), self.engine_.config.longest_text)
 
     def _use(self, bert: Any, tokenizer: Any) -> None:
         self.bert_, self.tokenizer_ = bert, tokenizer
@@ -182,15 +182,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.task_ = next(task for task in self.engine_.tasks if isinstance(task, SingleLabel))
 
 
-def as_table(X: Sequence[Text], y: Sequence[Any], source: str) -> tuple[Table, list[Any]]:
-    """Texts and labels as given by the user → (a table, the classes in order). InputError as in `fit`."""
-    texts, pairs = separate(X)
-    labels = separate_labels(y)
+def as_table(texts: list[Text], pairs: list[Text] | None, labels: list[Any], source: str) -> Table:
+    """Texts and labels as a table. Raises InputError if they differ in number."""
     if len(texts) != len(labels):
         raise InputError(f"There are {len(texts)} texts but {len(labels)} labels; give one label each.")
     columns = Columns(text_pair=None if pairs is None else "text_pair")
     rows = [f"text {number}" for number in range(1, len(texts) + 1)]
-    return Table(source, columns, rows, texts, pairs, {OUTPUT: list(map(str, labels))}), sorted(set(labels))
+    return Table(source, columns, rows, texts, pairs, {OUTPUT: list(map(str, labels))})
 
 
 def warn_if_truncated(truncated: int, total: int, longest: int) -> None:
@@ -199,64 +197,3 @@ def warn_if_truncated(truncated: int, total: int, longest: int) -> None:
         warnings.warn(
             f"{truncated:,} of {total:,} texts are longer than {longest} tokens and are truncated.", stacklevel=4
         )
-
-
-def separate(texts: Iterable[Text]) -> tuple[list[Text], list[Text] | None]:
-    """Texts, or pairs of texts, as given by the user → (first texts, second texts or None).
-
-    Raises InputError for what is no list of texts, and for what iterates over something else.
-    """
-    if isinstance(texts, str):
-        raise InputError("Give a list of texts; for one text, a list with it alone.")
-    if isinstance(texts, (Mapping, Set)) or hasattr(texts, "columns"):
-        kind = type(texts).__name__
-        raise InputError(f"A {kind} is no list of texts, since it would give its names or no order; give one column.")
-    if not isinstance(texts, Iterable):
-        raise InputError(f"{texts!r} is no list of texts; give one.")
-    given = list(texts)
-    for index, text in enumerate(given, start=1):
-        paired = isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(t, str) for t in text)
-        if not isinstance(text, str) and not paired:
-            raise InputError(f"Text {index} is {text!r}; give a string, or a pair of strings.")
-        if paired != isinstance(given[0], (tuple, list)):
-            raise InputError(f"Text {index} is {'a pair' if paired else 'no pair'}, unlike the first; give one kind.")
-    if given and not isinstance(given[0], str):
-        return [first for first, _ in given], [second for _, second in given]
-    return given, None
-
-
-def separate_labels(y: Any) -> list[Any]:
-    """Labels as given by the user, a list, an array, or one column of a frame → Python values of one type.
-
-    Raises InputError for a missing label (None, NaN or an empty string), and for labels of several types or none that
-    a model directory can keep.
-    """
-    if y is None or isinstance(y, (str, bytes, Mapping, Set)) or not hasattr(y, "__len__"):
-        raise InputError(f"{y!r} is no list of labels; give one label for each text.")
-    shape: tuple[int, ...] = getattr(y, "shape", (len(y),))
-    if len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
-        raise InputError(f"The labels have the shape {tuple(shape)}; give one column, one label for each text.")
-    given = np.empty(len(y), object)
-    given[:] = list(y.iloc[:, 0] if len(shape) == 2 and hasattr(y, "iloc") else y)
-    labels = [alone(label) for label in given]
-    for number, label in enumerate(labels, start=1):
-        if label is None or label == "" or label != label:  # as NaN is
-            raise InputError(f"Label {number} is missing; give one for each text, or leave the text out.")
-        if type(label).__name__ not in LABEL_TYPES:
-            raise InputError(
-                f"Label {number} is {label!r}; give one label for each text in one column, each a string, a number or "
-                f"a boolean."
-            )
-    types = sorted({type(label).__name__ for label in labels})
-    if len(types) > 1:
-        raise InputError(f"The labels are of several types ({', '.join(types)}); give all of one type.")
-    return labels
-
-
-def alone(label: Any) -> Any:
-    """A label as a Python value; one that stands alone in a row is taken out of it, pandas' missing ones are None."""
-    if isinstance(label, (list, tuple, np.ndarray)) and np.shape(label) == (1,):
-        label = label[0]
-    if type(label).__name__ in ("NAType", "NaTType"):
-        return None
-    return label.item() if isinstance(label, np.generic) else label

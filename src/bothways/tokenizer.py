@@ -24,6 +24,7 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import WordPieceTrainer
 
 from bothways.errors import InputError
+from bothways.long_texts import HEAD, Selection, laid_out, read_once, windows_of
 from bothways.vocabulary import (
     CLS,
     LONGEST_WORD,
@@ -43,7 +44,7 @@ Text = str | Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """One text, or one pair of texts, as the encoder reads it, special tokens included."""
+    """One text, or one pair of texts, as the encoder reads it, special tokens included; its windows end to end."""
 
     token_ids: np.ndarray
     """(tokens,) int32: entries of the vocabulary."""
@@ -55,9 +56,18 @@ class Encoding:
     """(tokens, 2) int32: where each token starts and ends, in characters of its own text; (0, 0) for special tokens."""
     words: np.ndarray | None = None
     """(tokens,) int32: the word of its own text that each token is a piece of; -1 for special tokens."""
+    windows: tuple[int, ...] | None = None
+    """How many tokens each window has that the encoder reads by itself; None: there is one."""
+    repeated: int = 0
+    """How many tokens are there again: those that windows share, special tokens, the shorter text of a pair."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def read(self) -> int:
+        """How many tokens of the text are read, each counted once; with `dropped`, all that it has."""
+        return len(self.token_ids) - self.repeated
 
     def word_of(self, tokens: np.ndarray) -> np.ndarray:
         """(n,) tokens → (n,) int32: the word of its own text that each is a piece of."""
@@ -85,7 +95,7 @@ class Tokenizer:
         self._backend = backend
         vocabulary = backend.get_vocab()
         self._vocab_size = max(vocabulary.values()) + 1  # published files may have an entry twice
-        self.cls_id, self.sep_id, self.mask_id = (vocabulary[token] for token in (CLS, SEP, MASK))
+        self.cls_id, self.sep_id, self.mask_id, self.unk_id = (vocabulary[token] for token in (CLS, SEP, MASK, UNK))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
@@ -201,15 +211,20 @@ class Tokenizer:
         pair: Text | None = None,
         *,
         max_length: int | None = None,
+        selection: Selection = HEAD,
         with_offsets: bool = False,
     ) -> Encoding:
         """One text, or a pair: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`.
 
-        At most `max_length` tokens; what does not fit is cut from the end of the longer text and counted in
-        `dropped`. `with_offsets` adds character offsets and word boundaries.
+        At most `max_length` tokens, or several windows of so many, as `selection` has it; the longer text of a pair
+        gives way, and if it is read in windows, the other is there in each. What is not read is counted in `dropped`.
+        `with_offsets` adds character offsets and word boundaries.
         """
         pairs = None if pair is None else [pair]
-        return self.encode_batch([text], pairs, max_length=max_length, with_offsets=with_offsets)[0]
+        (encoding,) = self.encode_batch(
+            [text], pairs, max_length=max_length, selection=selection, with_offsets=with_offsets
+        )
+        return encoding
 
     def encode_batch(
         self,
@@ -217,17 +232,18 @@ class Tokenizer:
         pairs: Sequence[Text] | None = None,
         *,
         max_length: int | None = None,
+        selection: Selection = HEAD,
         with_offsets: bool = False,
     ) -> list[Encoding]:
         """Many texts, or pairs, on all cores (the library releases the interpreter lock); see `encode`."""
         pieces = self.tokenize(texts, with_offsets)
         if pairs is None:
-            return [self._assemble(piece, None, max_length, with_offsets) for piece in pieces]
+            return [self._assemble([piece], max_length, selection, with_offsets) for piece in pieces]
         if len(pairs) != len(texts):
             raise InputError(f"{len(texts)} texts cannot be paired with {len(pairs)}; give as many of each.")
         seconds = self.tokenize(pairs, with_offsets)
         return [
-            self._assemble(piece, second, max_length, with_offsets)
+            self._assemble([piece, second], max_length, selection, with_offsets)
             for piece, second in zip(pieces, seconds, strict=True)
         ]
 
@@ -245,45 +261,31 @@ class Tokenizer:
             return encode(whole, is_pretokenized=pretokenized, add_special_tokens=False)
 
     def _assemble(
-        self,
-        first: tokenizers.Encoding,
-        second: tokenizers.Encoding | None,
-        max_length: int | None,
-        with_offsets: bool,
+        self, pieces: Sequence[tokenizers.Encoding], max_length: int | None, selection: Selection, with_offsets: bool
     ) -> Encoding:
-        lengths = [len(first)] if second is None else [len(first), len(second)]
-        kept = fit(lengths, None if max_length is None else max_length - 1 - len(lengths))
-        ids = [self.cls_id, *first.ids[: kept[0]], self.sep_id]
-        segments = np.zeros(len(ids) + (0 if second is None else kept[1] + 1), np.int8)
-        if second is not None:
-            segments[len(ids) :] = 1
-            ids += [*second.ids[: kept[1]], self.sep_id]
+        lengths = [len(piece) for piece in pieces]
+        windows = windows_of(lengths, None if max_length is None else max_length - 1 - len(lengths), selection)
+        ids = laid_out([piece.ids for piece in pieces], windows, self.cls_id, self.sep_id)
+        counts = np.array([[sum(stop - start for start, stop in spans) + 1 for spans in window] for window in windows])
+        counts[:, 0] += 1  # [CLS]
+        segments = np.tile(np.arange(len(pieces), dtype=np.int8), len(windows))
+        read = sum(read_once(of_text) for of_text in zip(*windows, strict=True))
         offsets = words = None
         if with_offsets:
-            offsets = np.zeros((len(ids), 2), np.int32)
-            words = np.full(len(ids), -1, np.int32)
-            start = 1
-            for part, count in zip((first, second), kept, strict=False):
-                if part is not None and count:
-                    offsets[start : start + count] = part.offsets[:count]
-                    words[start : start + count] = [-1 if w is None else w for w in part.word_ids[:count]]
-                start += count + 1
-        return Encoding(np.array(ids, np.int32), segments, sum(lengths) - sum(kept), offsets, words)
+            offsets = np.array(laid_out([piece.offsets for piece in pieces], windows, (0, 0), (0, 0)), np.int32)
+            known = [[-1 if word is None else word for word in piece.word_ids] for piece in pieces]
+            words = np.array(laid_out(known, windows, -1, -1), np.int32)
+        return Encoding(
+            np.array(ids, np.int32),
+            np.repeat(segments, counts.ravel()),
+            sum(lengths) - read,
+            offsets,
+            words,
+            tuple(counts.sum(1).tolist()) if len(windows) > 1 else None,
+            len(ids) - read - 1 - len(pieces),
+        )
 
 
 def well_formed(text: str) -> str:
     """A text in which halves of surrogate pairs, which no encoding can write, are replaced by �."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def fit(lengths: Sequence[int], room: int | None) -> list[int]:
-    """How much of each text to keep in `room` tokens: the longer gives way, token by token, until both are equal."""
-    kept = list(lengths)
-    if room is None or sum(kept) <= room:
-        return kept
-    if room < 0:
-        raise InputError("The length asked for leaves no room for the special tokens; ask for more tokens a text.")
-    if len(kept) == 1:
-        return [room]
-    short = min(*kept, room // 2)
-    return [room - short, short] if kept[0] > kept[1] else [short, room - short]

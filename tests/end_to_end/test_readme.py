@@ -70,6 +70,8 @@ def test_commands(folder: Path) -> None:
     assert answer["outputs"]["label"].keys() == json.loads(shown)["outputs"]["label"].keys()
     assert answer["text"] == json.loads(shown)["text"]
     assert len((folder / "answers.jsonl").read_text("utf-8").splitlines()) == 50
+    compared = json.loads((folder / "comparison" / "compare.json").read_text("utf-8"))
+    assert [entry["error"] for entry in compared] == [None] * 3
     run(own_encoder, folder)
     run(several, folder)
     run(from_tables, folder)

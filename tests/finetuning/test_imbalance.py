@@ -105,7 +105,7 @@ def test_focal_loss_is_the_formula(encoder_config: EncoderConfig, gamma: float, 
     loss = layer_of(encoder_config, "single", focal_gamma=gamma, class_weights=weights).loss(
         logits, torch.from_numpy(targets)
     )
-    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
     loss.backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()

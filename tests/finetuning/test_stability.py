@@ -143,7 +143,7 @@ def test_what_early_stopping_needs(table: Table, encoder_directory: Path) -> Non
 
 @pytest.mark.parametrize(
     ("width", "rows", "deviation", "embeddings", "outputs"),
-    [(256, 1000, 0.1, 5, 10), (256, 1000, 0.5, 10, 10), (256, 1000, 0.01, 1, 10), (256, 3000, 0.1, 1, 1),
+    [(256, 1000, 0.1, 5, 10), (256, 1000, 0.5, 10, 10), (256, 1000, 0.01, 1, 10), (256, 3200, 0.1, 1, 1),
      (768, 100, 0.1, 1, 1)],
 )  # fmt: skip
 def test_rates_of_few_rows(width: int, rows: int, deviation: float, embeddings: float, outputs: float) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
+from bothways.long_texts import LongTexts
 from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
 
 Pooling = Literal["first", "mean"]
@@ -16,11 +17,14 @@ EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
 """Every row is seen `EPOCHS` times, and if that makes fewer than `UPDATES`, more often: `MOST_EPOCHS` times at most."""
 MANY_ROWS, EPOCHS_OF_MANY = 40_000, 2
 """From so many rows on, so often is as good."""
+LONG_SHARE = 0.2
+"""From this share of texts on that are longer than one window, windows are worth what they cost."""
 MUON_EVERY = 8
 """As good as 4, and a twelfth less time at 256 wide."""
-FEW_ROWS, FEW_ROWS_OUTPUT_RATE = 3_000, 10.0
+FEW_ROWS, FEW_ROWS_OUTPUT_RATE, FEW_ROWS_UPDATES = 3_200, 10.0, 150
 """Below so many rows, an encoder less than `WIDE` has its token embeddings and output layers move faster than its
-layers, which a few hundred updates would hardly move (docs/decisions.md)."""
+layers, which a few hundred updates would hardly move; then half of them are enough, or two for each class
+(docs/decisions.md)."""
 DEVIATION = 0.02
 """Of the weights that BERT starts with; the learning rates above are for weights of about this size."""
 
@@ -39,7 +43,7 @@ class FinetuningConfig(Settings):
     update has. None: 8 (docs/decisions.md)."""
     embedding_rate: float | None = None
     """How many times the learning rate the token embeddings have. None: where an encoder less than 512 wide sees fewer
-    than 3,000 rows, their deviation divided by 0.02, that of fresh weights, 10 at most (docs/decisions.md); else 1."""
+    than 3,200 rows, their deviation divided by 0.02, that of fresh weights, 10 at most (docs/decisions.md); else 1."""
     output_rate: float | None = None
     """How many times the learning rate the output layers have. None: in the same cases 10, else 1."""
     early_stopping: str = "none"
@@ -48,11 +52,19 @@ class FinetuningConfig(Settings):
     several outputs the mean counts. none: all epochs, and the last weights."""
     epochs: int | None = None
     """How often every row is seen. None: 3 times, tables of 40,000 rows twice, small ones up to 10 times, until there
-    are 300 updates."""
+    are 300 updates (where the rates below are larger, 150, or two for each class)."""
     batch_size: int = 32
     """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
     max_length: int | None = None
-    """Texts are truncated to this many tokens (and that is reported). None: to the encoder's longest."""
+    """Most tokens of a text, or of a window of it; what is not read is reported. None: the encoder's longest."""
+    long_texts: LongTexts | None = None
+    """What is read of a longer text: its first tokens (head), its last (tail), a quarter from the start and the rest
+    from the end (both), or all, in windows that overlap and are averaged (windows). None: windows where many of the
+    training texts are longer, else head (docs/decisions.md)."""
+    overlap: int | None = None
+    """Tokens that a window has in common with the one before it. None: a quarter of max_length."""
+    most_windows: int = 8
+    """A text is read in so many windows at most, which bounds its cost; what lies beyond is truncated."""
     pooling: Pooling | None = None
     """What a text's outputs read: the first token, as published and as `transformers` expects it, or the mean of all
     tokens. None: the mean where the encoder is less than 512 wide (docs/decisions.md), else the first."""
@@ -78,6 +90,10 @@ class FinetuningConfig(Settings):
             self.require(times is None or 0 <= times <= 1000, rate, "a number from 0 to 1,000")
         self.require(self.batch_size >= 1, "batch_size", "1 or more")
         self.require_least(8, "max_length")
+        self.require_least(0, "overlap")
+        if self.overlap is not None and self.max_length is not None:
+            self.require(self.overlap <= self.max_length // 2, "overlap", "at most half of max_length")
+        self.require(self.most_windows >= 1, "most_windows", "1 or more")
         self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
         self.require(self.coverage is None or 0 < self.coverage < 1, "coverage", "a share above 0 and below 1")
@@ -100,6 +116,8 @@ class ResolvedConfig(FinetuningConfig, TrainingConfig):
     output_rate: float
     epochs: int
     max_length: int
+    long_texts: LongTexts
+    overlap: int
     pooling: Pooling
     dropout: float
     micro_batch_tokens: int
@@ -114,13 +132,17 @@ def resolved(
     dropout: float,
     deviation: float,
     rows: int,
+    classes: int,
+    long: float,
     micro_batch_tokens: int,
     precision: Precision,
 ) -> ResolvedConfig:
-    """What the user has left open, chosen by the encoder's `width`, the `deviation` of its token embeddings and the
-    number of `rows` (docs/decisions.md); the others are what the encoder and the machine say."""
+    """What the user has left open, chosen by the encoder's `width`, the `deviation` of its token embeddings, the number
+    of `rows`, the most `classes` of an output and which share of the rows is `long`er than `max_length`
+    (docs/decisions.md); the others are what the encoder and the machine say."""
     few = width < WIDE and rows < FEW_ROWS
-    wanted = math.ceil(UPDATES * config.batch_size / max(1, rows))
+    updates = min(UPDATES, max(FEW_ROWS_UPDATES, 2 * classes)) if few else UPDATES
+    wanted = math.ceil(updates * config.batch_size / max(1, rows))
     chosen = {
         "learning_rate": min(5e-4, 2e-5 * (768 / width) ** 3),
         "optimizer": "adamw" if width >= WIDE else "muon",
@@ -129,6 +151,8 @@ def resolved(
         "output_rate": FEW_ROWS_OUTPUT_RATE if few else 1.0,
         "epochs": min(MOST_EPOCHS, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
         "max_length": max_length,
+        "long_texts": "windows" if long >= LONG_SHARE else "head",
+        "overlap": (config.max_length or max_length) // 4,
         "pooling": "first" if width >= WIDE else "mean",
         "dropout": dropout,
         "micro_batch_tokens": micro_batch_tokens,

@@ -8,10 +8,26 @@ import numpy as np
 
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.batching import by_length, shuffled
-from bothways.finetuning.config import ResolvedConfig
+from bothways.finetuning.config import FinetuningConfig, ResolvedConfig
+from bothways.model.bert import Bert
+from bothways.tables.table import Table
 from bothways.tasks import Task
 from bothways.tasks.task import Target
-from bothways.tokenizer import Encoding
+from bothways.tokenizer import Encoding, Tokenizer
+
+SAMPLE = 1000
+"""Of so many rows the lengths tell what share of all is long."""
+
+
+def share_of_long(config: FinetuningConfig, bert: Bert, tokenizer: Tokenizer, table: Table) -> float:
+    """Which share of the texts of a table is longer than the encoder reads at once; 0 where that decides nothing."""
+    if config.long_texts is not None or table.columns.pretokenized or not len(table):
+        return 0.0
+    longest = min(config.max_length or bert.config.longest, bert.config.encoder.max_positions)
+    rows = np.linspace(0, len(table) - 1, min(len(table), SAMPLE), dtype=np.int64)
+    texts, pairs = ([side[i] for i in rows] if side is not None else None for side in (table.texts, table.pairs))
+    assert texts is not None, "there is always a column of texts"
+    return float(np.mean([e.dropped > 0 for e in tokenizer.encode_batch(texts, pairs, max_length=longest)]))
 
 
 class Examples:

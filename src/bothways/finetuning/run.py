@@ -15,12 +15,16 @@ import torch
 from bothways.errors import InputError
 from bothways.evaluation.calibration import calibrate
 from bothways.evaluation.evaluate import evaluate_each
-from bothways.files.writing import refuse_existing
+from bothways.evaluation.findings import as_json, show
+from bothways.evaluation.observation import Observation, observe
+from bothways.evaluation.report import named, report_page
+from bothways.evaluation.token_checks import check_tokens
+from bothways.files.writing import refuse_existing, write_atomically
 from bothways.finetuning.collapse import RESTARTS, collapsed_outputs, restarted, say_collapsed
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
 from bothways.finetuning.data import Data, read_data
 from bothways.finetuning.early_stopping import EarlyStopping, one_after_other
-from bothways.finetuning.examples import Examples
+from bothways.finetuning.examples import Examples, share_of_long
 from bothways.finetuning.imbalance import balanced
 from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.formats.hub import AUTO, locate
@@ -32,7 +36,6 @@ from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
-from bothways.tables.joining import join
 from bothways.tables.table import Columns, Table, learn_outputs
 from bothways.tasks import tasks_of
 from bothways.tasks.task import Target
@@ -52,8 +55,11 @@ class Finetuned:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
-def resolved_for(config: FinetuningConfig, bert: Bert, rows: int) -> ResolvedConfig:
-    """The settings with what is left open chosen for an encoder, a table of `rows` and this machine."""
+def resolved_for(
+    config: FinetuningConfig, bert: Bert, rows: int, outputs: Sequence[OutputConfig] = (), *, long: float = 0.0
+) -> ResolvedConfig:
+    """The settings with what is left open chosen for an encoder, a table of `rows`, `outputs` and this machine.
+    `long`: see `share_of_long`."""
     encoder, device = bert.config.encoder, default_device()
     return resolved(
         config,
@@ -62,6 +68,8 @@ def resolved_for(config: FinetuningConfig, bert: Bert, rows: int) -> ResolvedCon
         dropout=encoder.dropout,
         deviation=float(bert.embeddings.token.weight.detach().std()),
         rows=rows,
+        classes=max((len(output.labels) for output in outputs), default=0),
+        long=long,
         micro_batch_tokens=tokens_at_once(device),
         precision=fast_precision(device),
     )
@@ -82,20 +90,20 @@ def fit(
 
     `dev`: rows to evaluate on, for early stopping. A training that collapses is started anew.
     """
-    chosen = resolved_for(config or FinetuningConfig(), bert, len(table))
+    config = config or FinetuningConfig()
+    outputs = outputs or learn_outputs(table)
+    chosen = resolved_for(config, bert, len(table), outputs, long=share_of_long(config, bert, tokenizer, table))
     outputs = tuple(
         replace(output, reads=chosen.pooling) if output.reads == "first" else output
-        for output in balanced(outputs or learn_outputs(table), table, chosen.imbalance)
+        for output in balanced(outputs, table, chosen.imbalance)
     )
-    columns = table.columns
-    bert.config = replace(
-        bert.config,
-        max_length=chosen.max_length,
-        text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
-    )
-    bert.set_dropout(chosen.dropout)
+    configure(bert, table, chosen, outputs)
     encodings = tokenizer.encode_batch(
-        table.texts, table.pairs, max_length=bert.config.longest, with_offsets=columns.pretokenized
+        table.texts,
+        table.pairs,
+        max_length=bert.config.longest,
+        selection=bert.config.selection,
+        with_offsets=table.columns.pretokenized,
     )
     targets = {task.name: table.targets(task) for task in tasks_of(outputs)}
     bert.attach()
@@ -121,7 +129,24 @@ def fit(
             bert.attach()
             bert.load_state_dict(encoder)
     log.truncated = sum(encoding.dropped > 0 for encoding in encodings)
+    dropped = sum(encoding.dropped for encoding in encodings)
+    log.dropped = dropped / max(1, dropped + sum(encoding.read for encoding in encodings))
     return log
+
+
+def configure(bert: Bert, table: Table, config: ResolvedConfig, outputs: tuple[OutputConfig, ...]) -> None:
+    """Tell a model how it will read the texts of a table, and for which outputs."""
+    columns = table.columns
+    bert.config = replace(
+        bert.config,
+        outputs=outputs,
+        max_length=config.max_length,
+        long_texts=config.long_texts,
+        overlap=config.overlap,
+        most_windows=config.most_windows,
+        text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
+    )
+    bert.set_dropout(config.dropout)
 
 
 def fit_once(
@@ -182,13 +207,14 @@ class Training:
         """Train with some settings, and evaluate the result. `after_update`: see `training.loop.train`."""
         bert, tokenizer, _ = load_model(self.directory)
         rows = self.data.train
-        chosen = resolved_for(config, bert, len(rows))
-        dev = join(self.data.dev, self.data.evaluated_on) if self.data.dev else rows.take([])
-        log = fit(bert, tokenizer, rows, chosen, outputs=self.data.outputs, dev=dev, after_update=after_update)
+        outputs, long = self.data.outputs, share_of_long(config, bert, tokenizer, rows)
+        chosen = resolved_for(config, bert, len(rows), outputs, long=long)
+        dev = self.data.evaluated
+        log = fit(bert, tokenizer, rows, chosen, outputs=outputs, dev=dev, after_update=after_update)
         if log.truncated:
             print(
-                f"{log.truncated:,} of {len(rows):,} training texts are longer than {bert.config.longest} tokens and "
-                f"are truncated.",
+                f"{log.truncated:,} of {len(rows):,} training texts are longer than {bert.config.longest_text} tokens "
+                f"and are truncated. {log.dropped:.1%} of all tokens are not read.",
                 file=sys.stderr,
             )
         calibration = calibrate(bert, tokenizer, rows, dev, coverage=config.coverage, seed=config.seed)
@@ -229,16 +255,33 @@ def finetune(
     refuse_existing(out, overwrite, reads=(*task.files, encoder))
     data = read_data(task, config)
     directory = locate(encoder, data.train.texts)
-    print(load_model(directory)[-1], file=sys.stderr)
+    bert, tokenizer, report = load_model(directory)
+    print(report, file=sys.stderr)
+    long = share_of_long(config, bert, tokenizer, data.train)
+    chosen = resolved_for(config, bert, len(data.train), data.outputs, long=long)
+    if chosen.long_texts == "windows" and config.long_texts is None:
+        print(
+            f"Many of the training texts are longer than {chosen.max_length} tokens, so they are read in windows; "
+            f"--long-texts head would be faster.",
+            file=sys.stderr,
+        )
+    in_windows = chosen.long_texts == "windows"
+    tokens = check_tokens(data.train.source, data.train, tokenizer, chosen.max_length, in_windows=in_windows)
+    findings = [*data.findings, *tokens]
+    show(findings, sys.stderr)
     done = strategy(Training(directory, data), config)
+    done.metrics["checks"] = as_json(findings)
+    named_encoder = directory.name if encoder == AUTO else Path(encoder).name
     save_model(
         out,
         done.bert,
         done.tokenizer,
-        card=classifier_card(done.bert.config, done.metrics, directory.name if encoder == AUTO else Path(encoder).name),
+        card=classifier_card(done.bert.config, done.metrics, named_encoder),
         extra_files={"metrics.json": json.dumps(done.metrics, indent=2, ensure_ascii=False) + "\n"},
         overwrite=overwrite,
     )
+    # After the model, which is safe by now whatever a page may run into.
+    write_atomically(Path(out) / "report.html", report_page(observation_of(done, data, named_encoder, out)))
     return done
 
 
@@ -253,11 +296,29 @@ def as_task(
     return train
 
 
+def observation_of(done: Finetuned, data: Data, encoder: str, out: str | os.PathLike) -> Observation:
+    """What the report shows of a training."""
+    seen, outputs = observe(Engine(done.bert, done.tokenizer), data.evaluated, done.metrics["calibration"])
+    return Observation(
+        title=Path(out).resolve().name,
+        encoder=encoder,
+        path=named(out),
+        metrics=done.metrics,
+        texts=seen.texts,
+        pairs=seen.pairs,
+        rows=seen.rows,
+        outputs=outputs,
+        losses=done.log.losses,
+        checks=done.metrics["checks"],
+    )
+
+
 def described(log: TrainingLog, config: ResolvedConfig, rows: int) -> dict[str, Any]:
     """A training as it goes into metrics.json."""
     return {
         "examples": rows,
         "truncated": log.truncated,
+        "share_of_tokens_dropped": round(log.dropped, 4),
         "updates": log.updates,
         "tokens": log.tokens,
         "seconds": round(log.seconds, 2),

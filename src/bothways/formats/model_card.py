@@ -27,7 +27,7 @@ def default_card(config: BertConfig) -> str:
     outputs = table(["output", "kind", "labels"], [(o.name, o.kind, len(o.labels) or "–") for o in config.outputs])
     return render(
         f"BERT, {encoder.layers} layers, {encoder.hidden_size} wide",
-        f"Vocabulary {encoder.vocab_size}, texts of up to {config.longest} tokens.",
+        f"Vocabulary {encoder.vocab_size}, texts of up to {config.longest_text} tokens.",
         "## Output layers",
         outputs if config.outputs else "None.",
     )

@@ -108,9 +108,12 @@ def to_published_config(config: BertConfig, dtype: torch.dtype = torch.float32) 
         content["label2id"] = {label: index for index, label in enumerate(labels)}
         if output.kind in PROBLEM_TYPES:
             content["problem_type"] = PROBLEM_TYPES[output.kind]
+    ways = {"head": (), "windows": ("long_texts", "overlap", "most_windows")}
+    long_texts = ways.get(config.long_texts, ("long_texts",))
     content["bothways"] = {
         "format": 1,
         "max_length": config.longest,
+        **{name: getattr(config, name) for name in long_texts},
         "text_columns": list(config.text_columns),
         "outputs": [asdict(output) for output in config.outputs],
     }

@@ -51,7 +51,7 @@ def answers(
         yield {
             "text": text if isinstance(text, str) else " ".join(text),
             "outputs": {task.name: answer(task, i, text) for task in tasks},
-            "tokens": len(encoding),
+            "tokens": encoding.read,
             "truncated": encoding.dropped > 0,
         }
 

@@ -78,7 +78,7 @@ class Engine:
         """Whether it reads texts as words."""
 
     def encode(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> list[Encoding]:
-        """Texts (or pairs of texts) as the model reads them, truncated to what it can read.
+        """Texts (or pairs of texts) as the model reads them, truncated to what it can read, or in windows.
 
         Raises InputError for pairs where the model reads single texts, and the reverse.
         """
@@ -86,7 +86,13 @@ class Engine:
             kinds = ("pairs of texts", "single texts")
             wanted, found = kinds if pairs is None else kinds[::-1]
             raise InputError(f"This model reads {wanted}, not {found}; give what it was trained on.")
-        return self.tokenizer.encode_batch(texts, pairs, max_length=self.config.longest, with_offsets=self.pretokenized)
+        return self.tokenizer.encode_batch(
+            texts,
+            pairs,
+            max_length=self.config.longest,
+            selection=self.config.selection,
+            with_offsets=self.pretokenized,
+        )
 
     def run(self, encodings: Sequence[Encoding]) -> Predictions:
         """The logits of any number of encodings, in their order. None depends on its neighbours."""
@@ -105,9 +111,23 @@ class Engine:
 
     def predict(self, texts: Iterable[Text], pairs: Iterable[Text] | None = None) -> Iterator[Predictions]:
         """Any number of texts (or pairs of texts), a window at a time; memory does not grow."""
+        yield from map(self.run, self._windows(texts, pairs))
+
+    def features(self, texts: Iterable[Text], pairs: Iterable[Text] | None = None) -> np.ndarray:
+        """What the encoder makes of each text, without its output layers: the mean of its tokens in the last layer.
+
+        → (texts, hidden) float32
+        """
+        parts = [np.empty((0, self.config.encoder.hidden_size), np.float32)]
+        for encodings in self._windows(texts, pairs):
+            parts.append(self.represent(encodings))
+        return np.concatenate(parts)
+
+    def _windows(self, texts: Iterable[Text], pairs: Iterable[Text] | None) -> Iterator[list[Encoding]]:
+        """Texts (or pairs of texts) encoded, a window at a time."""
         texts, pairs = iter(texts), None if pairs is None else iter(pairs)
         while window := list(islice(texts, self.window)):
-            yield self.run(self.encode(window, None if pairs is None else list(islice(pairs, self.window))))
+            yield self.encode(window, None if pairs is None else list(islice(pairs, self.window)))
 
     def represent(self, encodings: Sequence[Encoding], reads: Reads = "mean") -> np.ndarray:
         """What output layers see that read `reads`, first or mean: (texts, hidden) float32, in the order given."""

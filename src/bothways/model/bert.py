@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -12,12 +12,15 @@ from bothways.model.config import BertConfig, OutputConfig
 from bothways.model.embeddings import Embeddings
 from bothways.model.encoder import Encoder
 from bothways.model.outputs import OutputLayer, OutputLayers, build_output
-from bothways.model.pooling import FirstTokenPooling, mean_pooling
+from bothways.model.pooling import FirstTokenPooling, mean_of_windows, mean_pooling
+from bothways.model.text_model import TextModel
 
 
-class Bert(nn.Module):
+class Bert(TextModel):
     """One encoder, any number of named output layers. Pre-training, fine-tuning and serving differ only in which
     output layers are attached and which data feeds them."""
+
+    encoder: Encoder
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -51,10 +54,32 @@ class Bert(nn.Module):
             first_tokens, masked_tokens = hidden[: len(firsts)], hidden[len(firsts) :]
         representations: dict[Reads, Tensor] = {"tokens": hidden, "masked": masked_tokens}
         if "first" in reads:
-            representations["first"] = self.pooling(first_tokens)
+            representations["first"] = mean_of_windows(self.pooling(first_tokens), batch)
         if "mean" in reads:
-            representations["mean"] = mean_pooling(hidden, batch)
+            representations["mean"] = mean_of_windows(mean_pooling(hidden, batch), batch)
         return representations
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        return self.embeddings.token
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return tuple(self.encoder.layers)
+
+    def multiplications(self, batch: PackedBatch) -> float:
+        """How many a forward pass over `batch` takes in matrix products, the end of the last layer for what is read."""
+        config = self.config.encoder
+        hidden, tokens = config.hidden_size, len(batch.token_ids)
+        read = batch.tokens_read({output.config.reads for output in self.outputs})
+        computed = tokens if read is None else len(read)
+        after_attention = hidden * hidden + 2 * hidden * config.feed_forward_size
+        weights = tokens * 3 * hidden * hidden * config.layers
+        weights += after_attention * (tokens * (config.layers - 1) + computed)
+        weights += len(batch.lengths) * hidden * hidden  # pooling
+        weights += sum(batch.size(output.config.reads) * output.multiplications for output in self.outputs)
+        attention = config.layers * 2 * hidden * sum(length * length for length in batch.lengths)
+        return float(weights + attention)
 
     def output(self, name: str) -> OutputLayer:
         """The output layer called `name`; KeyError if there is none."""

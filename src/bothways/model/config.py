@@ -7,6 +7,7 @@ from typing import Literal
 
 from bothways.batch import Reads
 from bothways.errors import InputError
+from bothways.long_texts import LongTexts, Selection, covered, selection_of
 
 OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags", "mahalanobis"]
 """What an output layer decides; one class of `model.outputs` for each."""
@@ -135,6 +136,12 @@ class BertConfig:
     """The output layers on top of it."""
     max_length: int | None = None
     """Texts are truncated to this many tokens (and that is reported). None: to the encoder's longest."""
+    long_texts: LongTexts = "head"
+    """What is read of a text that has more tokens."""
+    overlap: int = 0
+    """`windows` only: tokens that a window has in common with the one before it."""
+    most_windows: int = 1
+    """`windows` only: so many a text; what lies beyond is truncated."""
     text_columns: tuple[str, ...] = ("text",)
     """The columns of a table that hold the text, or the two texts of a pair."""
 
@@ -148,6 +155,16 @@ class BertConfig:
         for output in self.outputs:
             if output.of and reads.get(output.of) != output.reads:
                 raise InputError(f"Output {output.name!r} is of {output.of!r}, which does not read the same.")
+        if self.overlap < 0 or self.most_windows < 1:
+            raise InputError(
+                f"overlap is {self.overlap} and most_windows {self.most_windows}; they must be 0 or more tokens, and 1 "
+                f"or more windows."
+            )
+        if self.long_texts != "head" and (of_tokens := [o.name for o in self.outputs if o.reads == "tokens"]):
+            raise InputError(
+                f"long_texts is {self.long_texts!r}, but output {of_tokens[0]!r} has a label for each word, and words "
+                f"are read from the first on; choose head."
+            )
         if len(self.text_columns) not in (1, 2):
             raise InputError(f"text_columns has {len(self.text_columns)} columns; it must have one or two.")
         if len(self.text_columns) == 2 and self.encoder.segments < 2:
@@ -158,5 +175,18 @@ class BertConfig:
 
     @property
     def longest(self) -> int:
-        """The most tokens a text may have."""
+        """The most tokens a sequence may have: a text, or a window of it."""
         return min(self.max_length or self.encoder.max_positions, self.encoder.max_positions)
+
+    @property
+    def longest_text(self) -> int:
+        """The most tokens a text may have so that all are read."""
+        windows = self.most_windows if self.long_texts == "windows" else 1
+        special = 1 + len(self.text_columns)
+        room = self.longest - special
+        return special + covered(windows, room, min(self.overlap, room // 2))
+
+    @property
+    def selection(self) -> Selection:
+        """What is read of a text that is longer than `longest`."""
+        return selection_of(self.long_texts, overlap=self.overlap, most_windows=self.most_windows)

@@ -1,4 +1,4 @@
-"""From the tokens of a sequence to one vector for the whole of it."""
+"""From the tokens of a sequence to one vector for the whole of it, and from the windows of a text to one for all."""
 
 import torch
 from torch import Tensor, nn
@@ -27,3 +27,15 @@ def mean_pooling(hidden: Tensor, batch: PackedBatch) -> Tensor:
     sums = hidden.new_zeros(len(batch.sequence_starts) - 1, hidden.shape[-1], dtype=torch.float32)
     sums = sums.index_add(0, batch.sequence_of_token, hidden.float())
     return sums / batch.sequence_starts.diff().unsqueeze(-1)
+
+
+def mean_of_windows(representations: Tensor, batch: PackedBatch) -> Tensor:
+    """The mean over the sequences of each text (arXiv 1905.05583, section 3.1: mean pooling of fractions).
+
+    (sequences, hidden) → (texts, hidden), in fp32 where a text has several; a text of none, which is filler, gets 0.
+    """
+    if batch.text_starts is None:
+        return representations
+    sums = representations.new_zeros(batch.size("first"), representations.shape[-1], dtype=torch.float32)
+    sums = sums.index_add(0, batch.text_of_sequence, representations.float())
+    return sums / batch.text_starts.diff().clamp(min=1).unsqueeze(-1)

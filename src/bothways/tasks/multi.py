@@ -24,7 +24,7 @@ from bothways.tasks.metrics import (
     reliability,
     weighted_mean,
 )
-from bothways.tasks.task import Task, rounded
+from bothways.tasks.task import Task, closeness, rounded
 from bothways.tasks.temperature import sigmoid_temperature
 from bothways.tokenizer import Encoding, Text
 
@@ -54,6 +54,10 @@ class MultiLabel(Task):
         labels = cell if isinstance(cell, list) else as_text(cell, column, place).split(SEPARATOR)
         labels = [as_text(label, column, place).strip() for label in labels]
         return [label for label in labels if label]
+
+    @classmethod
+    def same(cls, one: list[str], other: list[str]) -> bool:
+        return set(one) == set(other)
 
     def target(self, value: list[str] | None, ids: dict[str, int]) -> np.ndarray:
         present = np.full(len(ids), math.nan if value is None else 0.0, np.float32)
@@ -100,11 +104,35 @@ class MultiLabel(Task):
 
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
         """`{"labels": [those present], "scores": {label: p}}`"""
-        labels = self.output.labels
         return {
-            "labels": [label for label, present in zip(labels, self.decide(probabilities), strict=True) if present],
-            "scores": {label: rounded(p) for label, p in zip(labels, probabilities, strict=True)},
+            "labels": self.decided(self.decide(probabilities)),
+            "scores": {label: rounded(p) for label, p in zip(self.output.labels, probabilities, strict=True)},
         }
+
+    @classmethod
+    def written(cls, value: list[str]) -> str:
+        return SEPARATOR.join(value)
+
+    def decided(self, decision: np.ndarray) -> list[str]:
+        return [label for label, present in zip(self.output.labels, decision, strict=True) if present]
+
+    def linear_model(self, C: float) -> Any:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+
+        return OneVsRestClassifier(LogisticRegression(C=C, max_iter=1000))
+
+    def label_errors(
+        self, targets: Sequence[np.ndarray], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from cleanlab.multilabel_classification import get_label_quality_scores
+        from cleanlab.multilabel_classification.filter import find_label_issues
+
+        labels, predicted = [list(np.flatnonzero(target)) for target in targets], np.array(probabilities)
+        return get_label_quality_scores(labels, predicted), find_label_issues(labels, predicted, n_jobs=1)
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        return float(closeness(np.stack([probabilities, 1 - probabilities], axis=-1)).mean())
 
     def statistics(self, expected: list[np.ndarray], probabilities: Sequence[np.ndarray]) -> Statistics:
         from scipy.sparse import csr_array

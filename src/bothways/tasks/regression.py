@@ -27,6 +27,7 @@ class Regression(Task):
 
     kind = "regression"
     chosen_by = ("pearson",)
+    names_labels = False
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> float:
@@ -85,6 +86,13 @@ class Regression(Task):
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
         """`{"value"}`"""
         return {"value": rounded(probabilities[0])}
+
+    @classmethod
+    def written(cls, value: float) -> str:
+        return f"{value:g}"
+
+    def decided(self, decision: Any) -> float:
+        return float(decision)
 
     def statistics(self, expected: list[float], probabilities: Sequence[np.ndarray]) -> Statistics:
         true, found = self.pairs(expected, probabilities).T

@@ -25,7 +25,7 @@ from bothways.tasks.metrics import (
     reliability,
     weighted_mean,
 )
-from bothways.tasks.task import Task, rounded, softmax
+from bothways.tasks.task import Task, closeness, rounded, softmax
 from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text
 
@@ -93,6 +93,30 @@ class SingleLabel(Task):
             return answer
         inside = probabilities >= self.output.set_threshold
         return answer | {"set": [label for label, held in zip(self.output.labels, inside, strict=True) if held]}
+
+    @classmethod
+    def written(cls, value: str) -> str:
+        return value
+
+    def decided(self, decision: np.int64) -> str:
+        return self.output.labels[decision]
+
+    def linear_model(self, C: float) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(C=C, max_iter=1000)
+
+    def label_errors(
+        self, targets: Sequence[int], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+
+        labels, predicted = np.array(targets), np.array(probabilities)
+        return get_label_quality_scores(labels, predicted), find_label_issues(labels, predicted, n_jobs=1)
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        return float(closeness(probabilities))
 
     def collapsed(self, expected: Sequence[int], predicted: Sequence[np.int64]) -> bool:
         """One class for all, unless it is right for nine in ten: rare classes may be hard to learn."""

@@ -17,7 +17,7 @@ from bothways.language import CHINESE
 from bothways.model.config import OutputConfig
 from bothways.tasks.cells import as_text, refuse_written_list
 from bothways.tasks.metrics import Statistics, Sums, by_class, divided, f1_scores
-from bothways.tasks.task import Task, rounded, softmax
+from bothways.tasks.task import Task, closeness, rounded, softmax
 from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text
 
@@ -111,9 +111,39 @@ class Tags(Task):
         unread = [None] * (len(text) - len(best))
         return {
             "words": list(text),
-            "labels": [self.output.labels[b] if b >= 0 else None for b in best] + unread,
+            "labels": self.decided(best) + unread,
             "scores": [rounded(p[b]) if b >= 0 else None for p, b in zip(probabilities, best, strict=True)] + unread,
         }
+
+    @classmethod
+    def written(cls, value: list[str | None]) -> str:
+        return " ".join(tag or "?" for tag in value)
+
+    def decided(self, decision: np.ndarray) -> list[str | None]:
+        """None for a word without a token."""
+        return [self.output.labels[best] if best >= 0 else None for best in decision]
+
+    def label_errors(
+        self, targets: Sequence[np.ndarray], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A text is as sure as the least sure of its words that were read, and wrong if one of them is."""
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+
+        of_text = np.repeat(np.arange(len(targets)), [len(p) for p in probabilities])
+        labels = np.concatenate([target[: len(p)] for target, p in zip(targets, probabilities, strict=True)])
+        predicted = np.concatenate(list(probabilities))
+        read = ~np.isnan(predicted).any(-1)
+        of_text, labels, predicted = of_text[read], labels[read], predicted[read]
+        sure, wrong = np.ones(len(targets)), np.zeros(len(targets), bool)
+        np.minimum.at(sure, of_text, get_label_quality_scores(labels, predicted))
+        wrong[of_text[find_label_issues(labels, predicted, n_jobs=1)]] = True
+        return sure, wrong
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        """The mean over all words that were read."""
+        read = probabilities[~np.isnan(probabilities).any(-1)]
+        return float(closeness(read).mean()) if len(read) else 0.0
 
     @property
     def types(self) -> list[str]:

@@ -35,6 +35,8 @@ class Task(ABC):
     """What its layer reads, unless told otherwise."""
     pretokenized: ClassVar[bool] = False
     """Whether texts come as words, because each word has a label of its own."""
+    names_labels: ClassVar[bool] = True
+    """Whether its values name labels, rather than being numbers."""
     least_labels: ClassVar[int] = 2
     """With fewer there is nothing to tell apart."""
     exclusive: ClassVar[bool] = False
@@ -74,6 +76,11 @@ class Task(ABC):
     def labels_in(cls, value: Value) -> Iterable[str]:
         """The labels that a value names."""
         return value
+
+    @classmethod
+    def same(cls, one: Value, other: Value) -> bool:
+        """Whether two values say the same."""
+        return one == other
 
     @classmethod
     def learn(cls, name: str, column: str, values: Sequence[Value], source: str) -> OutputConfig:
@@ -169,6 +176,45 @@ class Task(ABC):
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
         """What is said of one text, as JSON."""
 
+    # ── What it tells of labels ─────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    @abstractmethod
+    def written(cls, value: Value) -> str:
+        """A value as a cell of a table has it."""
+
+    @abstractmethod
+    def decided(self, decision: Decision) -> Value:
+        """A decision as the value that a table would have."""
+
+    def linear_model(self, C: float) -> Any:
+        """A scikit-learn classifier of vectors, not fitted, whose probabilities have the form of `probabilities`. `C`:
+        how freely it may follow the rows, as scikit-learn has it.
+
+        Raises InputError if this kind has none.
+        """
+        raise InputError(
+            f"Output {self.name!r} ({self.kind}) cannot be learned by a linear model of whole texts; give a trained "
+            f"model (--model), or name outputs of another kind alone (--output)."
+        )
+
+    def label_errors(
+        self, targets: Sequence[Target], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How sure it is that each target is right, and which are probably wrong (confident learning, arXiv
+        1911.00068, by cleanlab). All targets say something.
+
+        → (rows,) float, 0 to 1; (rows,) bool. Raises InputError if this kind is not looked at.
+        """
+        raise InputError(
+            f"Output {self.name!r} ({self.kind}) has no labels that could be wrong; name another (--output)."
+        )
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        """How little a model knows about one text, 0 to 1: how little the best answer is ahead of the next best, the
+        mean over its decisions; 0 where nothing is decided."""
+        return 0.0
+
     # ── How good it is ──────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -228,6 +274,12 @@ def shown(labels: Sequence[str], most: int = 10) -> str:
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     """(…, classes) → the same as probabilities, in float32."""
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=-1).numpy()
+
+
+def closeness(probabilities: np.ndarray) -> np.ndarray:
+    """How close the second of the classes is to the first: 1 − margin. (…, classes) → (…,)"""
+    second, first = np.moveaxis(np.sort(probabilities, axis=-1)[..., -2:], -1, 0)
+    return 1 - (first - second)
 
 
 def rounded(value: float) -> float:

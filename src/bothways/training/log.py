@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bothways.errors import InputError
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 from bothways.training.distributed import Ranks, local_tensor
 
 
@@ -22,6 +22,8 @@ class TrainingLog:
     tokens: int = 0
     truncated: int = 0
     """Training texts that were longer than the model reads."""
+    dropped: float = 0.0
+    """Share of the tokens of all training texts that were not read."""
     restarts: int = 0
     """How often training started anew, since it had collapsed; the rest is of the last time."""
     best_update: int | None = None
@@ -97,7 +99,7 @@ class RecentLosses:
         return means
 
 
-def require_finite(bert: Bert, update: int, ranks: Ranks) -> None:
+def require_finite(bert: TextModel, update: int, ranks: Ranks) -> None:
     """Raise InputError if a weight is no longer a number, which losses tell only in the update after."""
     finite = torch.stack([local_tensor(parameter.detach()).isfinite().all() for parameter in bert.parameters()])
     if ranks.any(not finite.all()):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from bothways.batch import TrainingBatch
 from bothways.errors import Stopped
 from bothways.hardware import default_device, keep_freed_memory
-from bothways.model.bert import Bert
+from bothways.model.text_model import Model
 from bothways.progress import Progress
 from bothways.randomness import keeping_torch_state
 from bothways.training.checkpoint import Checkpoints, asked_to_stop
@@ -40,7 +40,7 @@ class Batches(Protocol):
         """The micro-batches of one update: a pure function of `step`, so that a run can start anywhere."""
 
 
-AfterUpdate = Callable[[Bert, TrainingLog], bool | None]
+AfterUpdate = Callable[[Any, TrainingLog], bool | None]
 """Called after each update with the model as it is; True ends the training."""
 
 
@@ -59,7 +59,7 @@ class Report:
 
 
 def train(
-    bert: Bert,
+    bert: Model,
     batches: Batches,
     config: TrainingConfig,
     *,

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from bothways.hardware import resolve
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 from bothways.training.config import OptimizerName
 from bothways.training.distributed import is_distributed
 
 
 def optimizers_for(
-    bert: Bert,
+    bert: TextModel,
     name: OptimizerName = "adamw",
     *,
     learning_rate: float,
@@ -35,7 +35,7 @@ def optimizers_for(
     in_layers = {p for p in bert.encoder.parameters() if p.ndim == 2} if name == "muon" else set()
     times: dict[Tensor, float] = dict.fromkeys(trained, 1.0)
     times |= dict.fromkeys(bert.outputs.parameters(), output_rate)
-    times[bert.embeddings.token.weight] = embedding_rate
+    times[bert.token_embedding.weight] = embedding_rate
     kinds: dict[tuple[float, bool], list[Tensor]] = {}
     for parameter in trained:
         if parameter not in in_layers:
