@@ -30,6 +30,12 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/against_transformers.py $(if $(DATA),--data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/shipped_encoders.py --data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/long_texts.py --data $(DATA))
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/several_outputs.py --data $(DATA))
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/calibration.py --data $(DATA))
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/few_rows.py --data $(DATA))
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/label_errors.py --data $(DATA))
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/what_to_label.py --data $(DATA))
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/evaluation.py
 
 .venv/demo.done: EXTRA = [demo]
 .venv/dev.done: EXTRA = [bench,check,test]

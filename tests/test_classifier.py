@@ -1,4 +1,4 @@
-"""One contract for everything that classifies, ours and the baselines."""
+"""What `TextClassifier` alone does; what all methods do is in baselines/test_contract.py."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from bothways import InputError, TextClassifier
-from bothways.baselines.bag_of_words import BagOfWords
 from bothways.finetuning.config import FinetuningConfig
 
 Maker = Callable[[Path], Any]
 METHODS: dict[str, Maker] = {
     "TextClassifier": lambda encoder: TextClassifier(encoder, epochs=8, learning_rate=3e-3),
     "TextClassifier, first": lambda encoder: TextClassifier(encoder, epochs=8, learning_rate=3e-3, pooling="first"),
-    "BagOfWords": lambda encoder: BagOfWords(),
 }
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
-import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,20 +22,19 @@ from bothways.errors import InputError, Stopped
 from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.pretraining.config import PretrainingConfig
+from bothways.terminal import (
+    in_one_sentence,
+    require_standard_output,
+    say,
+    show_metrics,
+    show_rows,
+    stopped_by_signals,
+    usable_streams,
+)
 
 if TYPE_CHECKING:
     from bothways.inference.engine import Engine
     from bothways.tables.table import Columns
-
-
-@contextmanager
-def in_one_sentence() -> Iterator[None]:
-    """A mistake of the user in the block ends the program with its sentence and exit status 2."""
-    try:
-        yield
-    except InputError as error:
-        say(f"bothways: {error}")
-        sys.exit(2)
 
 
 # Settings check themselves when they are made, which tyro does; it would put a ValueError into a box of its own.
@@ -175,42 +171,56 @@ def pretrain(
 
 
 def finetune(
-    train: str,
     out: Path,
+    train: str | None = None,
+    task: str | None = None,
     encoder: str = AUTO,
     dev: str | None = None,
-    text: str = "text",
+    text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
     output: UseAppendAction[tuple[Annotated[str, arg(metavar="NAME=COLUMN:KIND")], ...]] = (),
     config: OmitArgPrefixes[FinetuningFlags] = FinetuningFlags(),
+    seeds: int = 1,
+    search: float | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Train a classifier from a labelled table and evaluate it on rows it has not seen.
+    """Train a classifier from a labelled table, or from several, and evaluate it on rows it has not seen.
 
     Args:
-        train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
         out: Directory to write.
+        train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
+        task: In place of a table, a TOML file that names several, with their columns; see the README.
         encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
         dev: Table to evaluate the result on; without it a tenth of the training rows is held out.
-        text: Column of the text; with a tags output, of the tokens separated by spaces.
+        text: Column of the text (unless told, text); with a tags output, of the tokens separated by spaces.
         text_pair: Column of the second text of a pair.
         label: Column of the label; short for one single-label output of that name.
         output: An output layer, NAME=COLUMN:KIND with KIND single, multi, regression or tags; may be repeated.
         config: How to train.
+        seeds: Train so often, from --seed on, and keep the best; metrics have mean and deviation.
+        search: Look for better settings for so many minutes, and keep the best classifier.
         overwrite: Replace the directory if it exists.
     """
     from bothways.finetuning.run import finetune as recipe
+    from bothways.finetuning.run import once
+    from bothways.finetuning.search import Search
+    from bothways.finetuning.seeds import Seeds
+    from bothways.finetuning.task_file import read_task
 
-    done = recipe(
-        train,
-        out,
-        encoder=encoder,
-        dev_file=dev,
-        columns=declared_columns(text, text_pair, label, output),
-        config=config,
-        overwrite=overwrite,
-    )
+    if (train is None) == (task is None):
+        raise InputError("Give one of --train, a table, and --task, a file that names several.")
+    if search is not None and seeds != 1:
+        raise InputError("--search and --seeds go one after the other: give what was found together with --seeds.")
+    strategy = Seeds(seeds) if seeds != 1 else once if search is None else Search(minutes=search)
+    use: dict[str, Any] = {"encoder": encoder, "strategy": strategy, "overwrite": overwrite}
+    if train is not None:
+        columns = declared_columns(text or "text", text_pair, label, output)
+        done = recipe(train, out, dev_file=dev, columns=columns, config=config, **use)
+    else:
+        in_task_file(dev=dev, text=text, text_pair=text_pair, label=label, output=output or None)
+        several = read_task(task or "")
+        done = recipe(several, out, config=several.settings.changed_by(config), **use)
     show_metrics(done.metrics)
     say(f"The classifier is in {out}; try: bothways classify {out} FILE")
 
@@ -226,7 +236,7 @@ def evaluate(
         json_file: Also write the figures here.
     """
     from bothways.evaluation.evaluate import evaluate_file
-    from bothways.files.writing import refuse_in_use, write_atomically
+    from bothways.files.writing import refuse_in_use
 
     require_standard_output()
     if json_file is not None:
@@ -234,16 +244,19 @@ def evaluate(
     metrics = evaluate_file(load_engine(model), file)
     show_metrics(metrics)
     if json_file is not None:
-        write_atomically(json_file, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        write_json(json_file, metrics)
 
 
-def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None) -> None:
+def classify(
+    model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None, reject: str | None = None
+) -> None:
     """Classify texts: a table, or one text a line from standard input. Writes one JSON object a line, in order.
 
     Args:
         model: Directory of a classifier.
         file: CSV, TSV, JSON lines or Parquet; or - for standard input, one text a line.
         out: Write here instead of standard output.
+        reject: The label of texts that are of none of the classes; else they get the likeliest, and "known": false.
     """
     from bothways.files.writing import refuse_in_use, writing
     from bothways.inference.classify import classify as recipe
@@ -255,7 +268,7 @@ def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path 
     engine = load_engine(model)
     truncated, total, at_once = 0, 0, out is None and is_interactive()
     with writing(out) as stream:
-        for answer in recipe(engine, file):
+        for answer in recipe(engine, file, reject):
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
             truncated += answer["truncated"]
             total += 1
@@ -264,6 +277,121 @@ def classify(model: Positional[Path], file: Positional[str] = "-", /, out: Path 
     if truncated:
         longest = engine.config.longest_text
         say(f"{truncated:,} of {total:,} texts were longer than {longest} tokens and were truncated.")
+
+
+def check(
+    file: Positional[str],
+    /,
+    test: tuple[str, ...] = (),
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str | None = None,
+    output: UseAppendAction[tuple[Annotated[str, arg(metavar="NAME=COLUMN:KIND")], ...]] = (),
+    encoder: str = AUTO,
+    model: Path | None = None,
+    folds: int | None = None,
+    to_label: Annotated[int, arg(name="next")] = 0,
+    out: Path | None = None,
+    json_file: Annotated[Path | None, arg(name="json")] = None,
+) -> None:
+    """Check a table before training: duplicates, contradictions, labels that are probably wrong, what to label next.
+
+    Args:
+        file: CSV, TSV, JSON lines or Parquet; labels may be missing.
+        test: Tables to evaluate on, whose texts should not be in FILE.
+        text: Column of the text; with a tags output, of the tokens separated by spaces.
+        text_pair: Column of the second text of a pair.
+        label: Column of the label; short for one single-label output of that name.
+        output: An output layer, NAME=COLUMN:KIND with KIND single, multi, regression or tags; may be repeated.
+        encoder: Whose tokenizer counts tokens; as for finetune.
+        model: A classifier that was not trained on FILE: name labels that it is sure are wrong; its columns count.
+        folds: In place of a model, learn from the table in so many parts, each checked by the others; 5 is usual.
+        to_label: Name so many of the rows without a label, those worth labelling first.
+        out: Write the rows that were named here, .csv or .jsonl; without it ten are shown.
+        json_file: Also write what was found here.
+    """
+    from bothways.evaluation.findings import as_json, show
+    from bothways.files.writing import refuse_in_use
+    from bothways.labelling.run import check as recipe
+    from bothways.labelling.suggestions import as_rows, require_writer, write_rows
+
+    require_standard_output()
+    require_writer(out)
+    for goal in filter(None, (out, json_file)):
+        refuse_in_use(goal, (file, *test, *(files_of(model) if model else ())))
+    if model and (label or output or text_pair or text != "text"):
+        raise InputError("A model knows its columns; leave out --text, --text-pair, --label and --output with --model.")
+    columns = declared_columns(text, text_pair, label, output)
+    done = recipe(file, tests=test, columns=columns, encoder=encoder, model=model, folds=folds, to_label=to_label)
+    show(done.findings, sys.stdout)
+    if done.errors is not None:
+        say(f"{len(done.errors):,} of {len(done.table):,} labels are probably wrong, the least likely first.")
+    if done.errors is not None and model:
+        say("A model that was trained on these rows believes their labels; then --folds 5 finds more of the errors.")
+    rows = as_rows(done.table, done.to_label if to_label else done.errors or [])
+    show_rows(rows)
+    if out is not None:
+        write_rows(out, rows)
+        say(f"{len(rows):,} rows are in {out}.")
+    if json_file is not None:
+        found = {"examples": len(done.table), "checks": as_json(done.findings)}
+        write_json(json_file, found)
+
+
+def compare(
+    train: str,
+    test: str,
+    out: Path,
+    dev: str | None = None,
+    methods: str | None = None,
+    seeds: int = 1,
+    curve: bool = False,
+    encoder: str = AUTO,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str = "label",
+    rows: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Train several methods on the same rows and say which is good enough, and what each costs.
+
+    Args:
+        train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
+        test: Table on which every method is evaluated.
+        out: Directory to write: compare.json, report.html, and each trained method in a directory of its name.
+        dev: Table by which methods are ranked, so that the best is not chosen by the test rows.
+        methods: Names with commas between them; all unless told.
+        seeds: Runs of each method that depends on chance; their mean and deviation are shown.
+        curve: Train on 100, 300, 1,000, … rows, too, and draw how accuracy grows with them.
+        encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
+        text: Column of the text.
+        text_pair: Column of the second text of a pair.
+        label: Column of the label.
+        rows: Train on so many rows at most, drawn at random.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.comparison.methods import contenders
+    from bothways.comparison.page import show
+    from bothways.comparison.run import compare as recipe
+    from bothways.comparison.run import named
+
+    require_standard_output()
+    found = recipe(
+        named(methods, contenders(encoder)),
+        train,
+        test,
+        out,
+        dev_file=dev,
+        columns=declared_columns(text, text_pair, label, ()),
+        seeds=seeds,
+        curve=curve,
+        rows=rows,
+        overwrite=overwrite,
+    )
+    show(found)
+    say(f"The page is {out / 'report.html'}.")
+    if found.stopped:
+        raise KeyboardInterrupt
 
 
 def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:
@@ -298,6 +426,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "finetune": finetune,
     "evaluate": evaluate,
     "classify": classify,
+    "check": check,
+    "compare": compare,
     "demo": demo,
     "info": info,
 }
@@ -321,6 +451,13 @@ def declared_columns(text: str, text_pair: str | None, label: str | None, output
     return Columns(text=text, text_pair=text_pair, labels=tuple(labels))
 
 
+def in_task_file(**flags: object) -> None:
+    """Refuse flags about a table beside a task file."""
+    for name, value in flags.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')} is for a single table; say it in the task file.")
+
+
 def files_of(model: Path) -> list[Path]:
     """The files of a model that are read."""
     from bothways.formats.hub import WANTED, locate
@@ -329,10 +466,11 @@ def files_of(model: Path) -> list[Path]:
     return [file for pattern in WANTED for file in directory.glob(pattern)]
 
 
-def require_standard_output() -> None:
-    """Refuse to work for a result that cannot be shown."""
-    if sys.stdout is None:
-        raise InputError("standard output is closed; open it, or send it to a file.")
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write what was found as JSON, whole or not at all."""
+    from bothways.files.writing import write_atomically
+
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def load_engine(directory: Path) -> Engine:
@@ -340,66 +478,6 @@ def load_engine(directory: Path) -> Engine:
     from bothways.inference.engine import Engine, load_classifier
 
     return Engine(*load_classifier(directory))
-
-
-def show_metrics(metrics: dict[str, Any]) -> None:
-    """The figures of each output as a table on standard output."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("output", "figure", "value")
-    for name, figures in metrics["outputs"].items():
-        for figure, value in figures.items():
-            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            table.add_row(escape(name), figure.replace("_", " "), shown)
-    Console().print(table)
-    if metrics.get("truncated"):
-        say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")
-
-
-def say(sentence: str) -> None:
-    """A word to the person, beside the results."""
-    print(sentence, file=sys.stderr)
-
-
-@contextmanager
-def usable_streams() -> Iterator[None]:
-    """What a standard stream cannot show is replaced; a word for a closed standard error goes nowhere, since Python
-    would print it among the results."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    if sys.stderr is not None:
-        yield
-        return
-    with Path(os.devnull).open("w", encoding="utf-8") as sys.stderr:
-        yield
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Within the block SIGTERM and SIGHUP, unless ignored, end the program as an error does, so that nothing
-    half-written stays."""
-    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # not every system's
-    signals = [sign for sign in known if signal.getsignal(sign) == signal.SIG_DFL]
-    owner = os.getpid()
-
-    def stop(number: int, frame: object) -> None:
-        if os.getpid() != owner:  # a process that was forked to help ends at once
-            os._exit(128 + number)
-        for sign in signals:  # once is enough
-            signal.signal(sign, signal.SIG_IGN)
-        say("bothways: stopped.")
-        sys.exit(128 + number)
-
-    for sign in signals:
-        signal.signal(sign, stop)
-    try:
-        yield
-    finally:
-        for sign in signals:
-            signal.signal(sign, signal.SIG_DFL)
 
 
 def require_flags_once(words: Sequence[str]) -> None:

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
-import time
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Screen
-from sklearn.metrics import accuracy_score
 
-from bothways.baselines.bag_of_words import BagOfWords
+from bothways.baselines.methods import METHODS, Options
 from bothways.classifier import TextClassifier
+from bothways.comparison.measure import Clock, Contender, Rows, measure
 from bothways.corpus.build import build_corpus
 from bothways.errors import InputError
+from bothways.evaluation.page import Words
 from bothways.files.writing import new_directory, refuse_existing
 from bothways.formats.writing import save_model
 from bothways.model.config import preset
@@ -90,12 +91,22 @@ def split(reviews: Reviews, seed: int = 0) -> tuple[Reviews, Reviews, Reviews]:
     )
 
 
+def of_method(name: str, seed: int) -> Any:
+    """A method of the registry, not yet trained."""
+    return METHODS[name].make(Options(seed=seed))
+
+
+def fine_tuned(encoder: str | Path, epochs: int | None, seed: int) -> TextClassifier:
+    """BERT on an encoder, not yet trained."""
+    return TextClassifier(encoder, epochs=epochs, seed=seed, verbose=True)
+
+
 class Demo:
     """The demo's data and what it has found so far."""
 
     def __init__(self, scratch: Path, screen: Console) -> None:
         self.scratch, self.screen = scratch, screen
-        self.started = time.perf_counter()
+        self.clock = Clock()
         self.reviews = {"Chinese": chinese_reviews(), "English": english_reviews()}
         self.splits = {
             language: split([review for review in found if len(review[0]) <= SHORT[language]])
@@ -108,18 +119,14 @@ class Demo:
         self.rows = TRAIN_ROWS
         self.epochs: int | None = None
 
-    def tell(self, sentence: str) -> None:
-        """Say what is done now, and how long it took to get here."""
-        print(f"[{time.perf_counter() - self.started:4.0f} s] {sentence}", file=sys.stderr, flush=True)
-
     def pretrain(self) -> None:
         """Learn a vocabulary and pre-train a small encoder on the reviews' text, as long as the clock allows."""
         # Test reviews take no part in pre-training either: whatever the encoder knows, it knows from other texts.
         held_out = {text for _, test, _ in self.splits.values() for text, _ in test}
         texts = [text for found in self.reviews.values() for text in dict(found) if text not in held_out]
-        self.tell(f"Learning a vocabulary from {len(texts):,} reviews, Chinese and English together.")
+        self.clock.tell(f"Learning a vocabulary from {len(texts):,} reviews, Chinese and English together.")
         tokenizer = Tokenizer.train(texts, 8_000)
-        self.tell("Tokenizing the reviews.")
+        self.clock.tell("Tokenizing the reviews.")
         corpus = build_corpus(([text] for text in texts), tokenizer, self.scratch / "corpus")
         size = preset("tiny", tokenizer.vocab_size)
         save_model(self.scratch / "untrained", new_encoder(size), tokenizer)
@@ -129,32 +136,42 @@ class Demo:
         steps = min(PRETRAINING.steps, max(PROBE, round(SECONDS * speed)))
         self.rows = min(TRAIN_ROWS, max(LEAST_ROWS, round(TRAIN_ROWS * speed / SLOW)))
         self.epochs = None if speed >= FAST else 2
-        self.tell(f"Pre-training for {steps:,} updates: guessing hidden words, and whether one text follows another.")
+        self.clock.tell(
+            f"Pre-training for {steps:,} updates: guessing hidden words, and whether one text follows another."
+        )
         encoder = new_encoder(size)
         fit(encoder, corpus, replace(PRETRAINING, steps=steps))
         save_model(self.scratch / "encoder", encoder, tokenizer)
 
-    def compare(self, language: str) -> None:
-        """Train every method on the same reviews and see how often it is right on others."""
-        train, test, _ = self.splits[language]
-        texts, labels = zip(*train[: self.rows], strict=True)
-        test_texts, expected = zip(*test, strict=True)
-
-        def record(method: str, predicted: object) -> None:
-            self.accuracy.setdefault(method, {})[language] = accuracy_score(expected, predicted)
-
-        record("majority class", [max(set(labels), key=labels.count)] * len(expected))
-        self.tell(f"{language}: TF-IDF + linear SVM on {len(texts):,} reviews.")
-        record("TF-IDF + linear SVM", BagOfWords().fit(texts, labels).predict(test_texts))
+    def contenders(self, language: str) -> list[Contender]:
+        """The methods, the simplest first."""
+        simple = {"majority class": "majority", "TF-IDF + linear SVM": "svm"}
         encoders: dict[str, str | Path] = {
             "BERT, not pre-trained": self.scratch / "untrained",
             "BERT, pre-trained here for a minute": self.scratch / "encoder",
             "BERT, shipped: zh-mini, en-mini": SHIPPED[language],
         }
-        for method, encoder in encoders.items():
-            self.tell(f"{language}: {method}, fine-tuning on the same reviews.")
-            self.best[language] = TextClassifier(encoder, epochs=self.epochs, verbose=True).fit(texts, labels)
-            record(method, self.best[language].predict(test_texts))
+        found = [Contender(name, Words(title, title), partial(of_method, name)) for title, name in simple.items()]
+        for title, encoder in encoders.items():
+            make = partial(fine_tuned, encoder, self.epochs)
+            found.append(Contender("bert", Words(title, title), make))
+        return found
+
+    def compare(self, language: str) -> None:
+        """Train every method on the same reviews and see how often it is right on others."""
+        train, test, _ = self.splits[language]
+        rows, others = (Rows(*zip(*reviews, strict=True)) for reviews in (train[: self.rows], test))
+
+        def keep(estimator: Any) -> dict[str, int | None]:
+            self.best[language] = estimator
+            return {}
+
+        self.clock.tell(f"{language} reviews.")
+        for contender in self.contenders(language):
+            found = measure(contender, rows, others, self.clock, fitted=keep)
+            if found.accuracy is None:
+                raise InputError(f"{contender.title.en} failed: {found.error}")
+            self.accuracy.setdefault(contender.title.en, {})[language] = found.accuracy
         self.best[language].save(self.scratch / language.lower())
 
     def show(self) -> None:
@@ -187,7 +204,7 @@ def run(out: Path, *, overwrite: bool = False) -> None:
         demo.pretrain()
         for language in demo.splits:
             demo.compare(language)
-        demo.tell("Done.")
+        demo.clock.tell("Done.")
     demo.show()
     screen.print(f"The encoder is in {out / 'encoder'}, the classifiers in {out / 'chinese'} and {out / 'english'}.")
     screen.print("Next: type a review of your own into", end=" ")

@@ -95,7 +95,7 @@ class Tokenizer:
         self._backend = backend
         vocabulary = backend.get_vocab()
         self._vocab_size = max(vocabulary.values()) + 1  # published files may have an entry twice
-        self.cls_id, self.sep_id, self.mask_id = (vocabulary[token] for token in (CLS, SEP, MASK))
+        self.cls_id, self.sep_id, self.mask_id, self.unk_id = (vocabulary[token] for token in (CLS, SEP, MASK, UNK))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:

@@ -74,7 +74,8 @@ def test_every_label_keeps_a_row_to_train_on(kind: str, more: bool, encoder: Pat
     what is common of everything, so that it is wholly right only where none was."""
     common, rare = SCARCE[kind]
     cells = [cell for both in zip(common, rare, strict=True) for cell in both]
-    write_csv("t.csv", [["text", "label", "stars"], *(["the film is a book", cell, 3] for cell in cells)])
+    texts = [f"the film is a {('book', 'scene')[i // 2 % 2]}" for i in range(100)]
+    write_csv("t.csv", [["text", "label", "stars"], *([t, cell, 3] for t, cell in zip(texts, cells, strict=True))])
     use = ("finetune", "--train", "t.csv", "--encoder", encoder, "--epochs", 20, "--learning-rate", 0.003)
     outputs = ("--output", f"label:{kind}", *(("--output", "stars:regression") if more else ()))
     ended = succeeds(*use, *outputs, "--out", "out")

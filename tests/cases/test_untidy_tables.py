@@ -220,7 +220,9 @@ def test_numbers_of_two_kinds_of_writing_in_json_lines_are_said(encoder: Path) -
 
 
 def test_labels_that_differ_are_no_matter_for_words(encoder: Path) -> None:
-    write_rows("t.csv", [{"text": "film", "label": ["1", "10", "negative", "not negative"][i % 4]} for i in range(40)])
+    write_rows(
+        "t.csv", [{"text": f"film {i}", "label": ["1", "10", "negative", "not negative"][i % 4]} for i in range(40)]
+    )
     ended = succeeds("finetune", "--train", "t.csv", "--encoder", encoder, "--epochs", 1, "--out", "out")
     assert not names_both(ended.err, ("1", "10"))
     assert not names_both(ended.err, ("negative", "not negative"))
@@ -251,7 +253,7 @@ def test_a_label_that_training_has_not_seen_is_answered_so_too(
 
 
 def test_a_thousand_known_labels_make_no_sentence_of_a_thousand_words(encoder: Path) -> None:
-    write_rows("t.csv", [{"text": "film", "label": f"class {i % 300}"} for i in range(600)])
+    write_rows("t.csv", [{"text": f"film {i}", "label": f"class {i % 300}"} for i in range(600)])
     write_rows("dev.csv", [{"text": "film", "label": "class x"}])
     use = ("finetune", "--train", "t.csv", "--dev", "dev.csv", "--encoder", encoder, "--out", "out")
     assert len(refuses(*use, says=[r"dev\.csv", "line 2", "'class x'", r"class \d"])) < 1000

@@ -33,6 +33,11 @@ def write_reviews(folder: Path) -> None:
             for text, label in zip(texts, labels, strict=True):
                 topics = "|".join(word for word in ("film", "书") if word in text.split())
                 writer.writerow([text, label, topics, 5 if label == "positive" else 1])
+    texts, labels = films(100, 2)
+    rows = [f"{text},{label}\n" for text, label in zip(texts, labels, strict=True)]
+    (folder / "news.csv").write_text("title,topic\n" + "".join(rows), "utf-8")
+    (task,) = blocks("README.md", "toml")
+    (folder / "task.toml").write_text(task, "utf-8")
     documents = [". ".join(films(6, seed=seed)[0]) + "。" for seed in range(200)]
     (folder / "reviews.txt").write_text("\n\n".join(documents), "utf-8")
 
@@ -57,7 +62,7 @@ def run(script: str, folder: Path) -> str:
 
 
 def test_commands(folder: Path) -> None:
-    from_table_to_answers, several, own_encoder = blocks("README.md", "bash")
+    from_table_to_answers, several, from_tables, own_encoder = blocks("README.md", "bash")
     printed = run(from_table_to_answers, folder)
     answer = json.loads(printed.splitlines()[-1])
     (shown,) = blocks("README.md", "json")
@@ -65,8 +70,13 @@ def test_commands(folder: Path) -> None:
     assert answer["outputs"]["label"].keys() == json.loads(shown)["outputs"]["label"].keys()
     assert answer["text"] == json.loads(shown)["text"]
     assert len((folder / "answers.jsonl").read_text("utf-8").splitlines()) == 50
+    compared = json.loads((folder / "comparison" / "compare.json").read_text("utf-8"))
+    assert [entry["error"] for entry in compared] == [None] * 3
     run(own_encoder, folder)
     run(several, folder)
+    run(from_tables, folder)
+    tables = json.loads((folder / "on-both" / "metrics.json").read_text("utf-8"))["tables"]
+    assert [list(table["outputs"]) for table in tables.values()] == [["mood", "stars"], ["topic"]]
     metrics = json.loads((folder / "several" / "metrics.json").read_text("utf-8"))
     assert {name: figures["kind"] for name, figures in metrics["outputs"].items()} == {
         "mood": "single",
@@ -98,7 +108,7 @@ def test_both_languages_show_the_same() -> None:
     """Only the comments differ."""
 
     def code(readme: str) -> list[str]:
-        found = [b for language in ("", "bash", "python", "json") for b in blocks(readme, language)]
+        found = [b for language in ("", "bash", "python", "json", "toml") for b in blocks(readme, language)]
         return [re.sub(r"^#.*$", "#", block, flags=re.MULTILINE) for block in found]
 
     assert code("README.md") == code("README.zh.md")

@@ -1,43 +1,106 @@
-"""TF-IDF + linear SVM: the method to beat, with the same contract as `TextClassifier`."""
+"""Words counted and weighed by their rarity, a linear classifier or a forest on top: what every encoder has to beat."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import make_pipeline, make_union
-from sklearn.svm import LinearSVC
+from sklearn.base import clone
 
+from bothways.baselines.base import Baseline, joined
+from bothways.baselines.parts import probabilities_of, read_part, write_part
+from bothways.errors import InputError
 from bothways.language import mostly_chinese
 
+FEW_TEXTS = 200
+"""With fewer, a word that one text has counts, too."""
 
-class BagOfWords(ClassifierMixin, BaseEstimator):
-    """Words and neighbours, characters and their neighbours, weighed by rarity; a linear SVM on top.
 
-    Latin text: words 1–2 and characters 1–4 within words; Chinese text: characters 1–3, for it has no spaces.
+class BagOfWords(Baseline):
+    """Features of a text, a scikit-learn vectorizer, and a scikit-learn classifier on top.
+
+    >>> BagOfWords()                                                          # doctest: +SKIP
+    >>> BagOfWords(counts_of_words(), LogisticRegression(C=10))               # doctest: +SKIP
     """
 
-    def __init__(self, penalty: float = 0.5) -> None:
-        """`penalty`: C of the SVM."""
-        self.penalty = penalty
+    def __init__(self, features: Any = None, classifier: Any = None) -> None:
+        """`features`: texts → (texts, features); None: words and characters, see `words_and_characters`. `classifier`:
+        None: a linear SVM. One without probabilities gets them by `probabilities_of`."""
+        self.features = features
+        self.classifier = classifier
 
-    def fit(self, X: Sequence[str], y: Sequence[Any]) -> BagOfWords:
-        """Learn from texts and their labels."""
-        texts = list(X)
-        if mostly_chinese(texts):
-            features = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2)
-        else:
-            features = make_union(
-                TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),
-                TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2),
-            )
-        self.pipeline_ = make_pipeline(features, LinearSVC(C=self.penalty)).fit(texts, y)
-        self.classes_ = self.pipeline_.classes_
-        return self
+    def _learn(self, texts: list[str], pairs: list[str] | None, targets: np.ndarray) -> None:
+        texts = joined(texts, pairs)
+        self.features_ = words_and_characters(texts) if self.features is None else clone(self.features)
+        self.classifier_ = linear_svm() if self.classifier is None else clone(self.classifier)
+        try:
+            found = self.features_.fit_transform(texts)
+        except ValueError as error:
+            if "vocabulary" in str(error) or "no terms" in str(error):
+                raise InputError("There are no words in the texts; give texts with words.") from None
+            raise
+        self.classifier_.fit(found, targets)
 
-    def predict(self, X: Sequence[str]) -> np.ndarray:
-        """The class of each text. (texts,) → (texts,)"""
-        return self.pipeline_.predict(list(X))
+    def _probabilities(self, texts: list[str], pairs: list[str] | None) -> np.ndarray:
+        return probabilities_of(self.classifier_, self.features_.transform(joined(texts, pairs)))
+
+    def _write(self, directory: Path) -> None:
+        write_part(self.features_, directory / "features.skops")
+        write_part(self.classifier_, directory / "classifier.skops")
+
+    def _read(self, directory: Path) -> None:
+        self.features_ = read_part(directory / "features.skops")
+        self.classifier_ = read_part(directory / "classifier.skops")
+
+
+def linear_svm() -> Any:
+    """A linear SVM, one class against the others (LIBLINEAR, JMLR 9, 2008)."""
+    from sklearn.svm import LinearSVC
+
+    return LinearSVC(C=0.5, random_state=0)
+
+
+def words_and_characters(texts: list[str]) -> Any:
+    """TF-IDF of what suits the language of `texts`, not fitted yet: words 1–2 and characters 1–4 within words where
+    spaces part words; characters 1–3 in Chinese, which has no spaces."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+
+    shared = {"sublinear_tf": True, "min_df": 2 if len(texts) >= FEW_TEXTS else 1}
+    if mostly_chinese(texts):
+        return TfidfVectorizer(analyzer="char", ngram_range=(1, 3), **shared)
+    return make_union(
+        TfidfVectorizer(ngram_range=(1, 2), **shared),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), **shared),
+    )
+
+
+def tfidf_of_words(*, longest: int = 1, most: int | None = None) -> Any:
+    """TF-IDF of words (Chinese ones by jieba) and of up to `longest` neighbours; `most`: the commonest only."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(sublinear_tf=True, **split_at_words(longest, most))
+
+
+def tfidf_of_pieces(*, most: int | None = None) -> Any:
+    """TF-IDF of words, and of Chinese characters alone and by twos, the `most` common ones: few enough for trees."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from bothways.baselines.words import characters_and_neighbours_of
+
+    return TfidfVectorizer(sublinear_tf=True, analyzer=characters_and_neighbours_of, max_features=most)
+
+
+def counts_of_words(*, longest: int = 1, most: int | None = None) -> Any:
+    """How often a text has each word; otherwise as `tfidf_of_words`."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return CountVectorizer(**split_at_words(longest, most))
+
+
+def split_at_words(longest: int, most: int | None) -> dict[str, Any]:
+    """The settings of a scikit-learn vectorizer that counts words."""
+    from bothways.baselines.words import words_of
+
+    return {"tokenizer": words_of, "token_pattern": None, "ngram_range": (1, longest), "max_features": most}

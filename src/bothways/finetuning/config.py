@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from bothways.long_texts import LongTexts
 from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
 
 Pooling = Literal["first", "mean"]
+Imbalance = Literal["auto", "none", "weights", "focal"]
 WIDE = 512
 """An encoder from this width on has a first token worth reading alone."""
 EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
@@ -20,6 +21,11 @@ LONG_SHARE = 0.2
 """From this share of texts on that are longer than one window, windows are worth what they cost."""
 MUON_EVERY = 8
 """As good as 4, and a twelfth less time at 256 wide."""
+FEW_ROWS, FEW_ROWS_OUTPUT_RATE = 3_000, 10.0
+"""Below so many rows, an encoder less than `WIDE` has its token embeddings and output layers move faster than its
+layers, which a few hundred updates would hardly move (docs/decisions.md)."""
+DEVIATION = 0.02
+"""Of the weights that BERT starts with; the learning rates above are for weights of about this size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,15 @@ class FinetuningConfig(Settings):
     muon_every: int | None = None
     """Muon moves each matrix at every so many updates, so much farther: its cost does not depend on how few tokens an
     update has. None: 8 (docs/decisions.md)."""
+    embedding_rate: float | None = None
+    """How many times the learning rate the token embeddings have. None: where an encoder less than 512 wide sees fewer
+    than 3,000 rows, their deviation divided by 0.02, that of fresh weights, 10 at most (docs/decisions.md); else 1."""
+    output_rate: float | None = None
+    """How many times the learning rate the output layers have. None: in the same cases 10, else 1."""
+    early_stopping: str = "none"
+    """A metric of the rows to evaluate on, as it is called in metrics.json, for instance accuracy: they are evaluated
+    after every epoch, the weights of the best are kept, and training ends after 3 epochs without a better one. Of
+    several outputs the mean counts. none: all epochs, and the last weights."""
     epochs: int | None = None
     """How often every row is seen. None: 3 times, tables of 40,000 rows twice, small ones up to 10 times, until there
     are 300 updates."""
@@ -55,12 +70,23 @@ class FinetuningConfig(Settings):
     dropout: float | None = None
     """Dropout while training. None: what the encoder was pre-trained with (0 for the shipped ones and all that
     `pretrain` makes unless told otherwise, 0.1 for most published ones)."""
+    imbalance: Imbalance = "auto"
+    """What is done about classes of unequal size. none; weights: the loss of a rare class counts more; focal: what is
+    right already counts less (arXiv 1708.02002); auto: see `finetuning.imbalance`. Weights make probabilities of rare
+    classes larger than they are among the training rows."""
     held_out: float = 0.1
-    """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result."""
+    """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result, and to
+    learn from it what scores mean and which texts are of none of the classes."""
+    coverage: float | None = None
+    """Answers of a single-label output get a set of labels, too, which holds the right one of this share of texts (0.9
+    for instance). None: there are no such sets."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_least(1, "epochs")
+        for rate in ("embedding_rate", "output_rate"):
+            times = getattr(self, rate)
+            self.require(times is None or 0 <= times <= 1000, rate, "a number from 0 to 1,000")
         self.require(self.batch_size >= 1, "batch_size", "1 or more")
         self.require_least(8, "max_length")
         self.require_least(0, "overlap")
@@ -69,6 +95,13 @@ class FinetuningConfig(Settings):
         self.require(self.most_windows >= 1, "most_windows", "1 or more")
         self.require(self.dropout is None or 0 <= self.dropout < 1, "dropout", "a share of at least 0 and below 1")
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
+        self.require(self.coverage is None or 0 < self.coverage < 1, "coverage", "a share above 0 and below 1")
+
+    def changed_by(self, given: FinetuningConfig) -> FinetuningConfig:
+        """These settings, but what `given` sets otherwise than the defaults."""
+        values = {known.name: getattr(given, known.name) for known in fields(FinetuningConfig)}
+        defaults = {known.name: known.default for known in fields(FinetuningConfig)}
+        return replace(self, **{name: value for name, value in values.items() if value != defaults[name]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +111,8 @@ class ResolvedConfig(FinetuningConfig, TrainingConfig):
     learning_rate: float
     optimizer: OptimizerName
     muon_every: int
+    embedding_rate: float
+    output_rate: float
     epochs: int
     max_length: int
     long_texts: LongTexts
@@ -94,18 +129,23 @@ def resolved(
     width: int,
     max_length: int,
     dropout: float,
+    deviation: float,
     rows: int,
     long: float,
     micro_batch_tokens: int,
     precision: Precision,
 ) -> ResolvedConfig:
-    """What the user has left open, chosen by the encoder's `width`, the number of `rows` and which share of them is
-    `long`er than `max_length` (docs/decisions.md); the others are what the encoder and the machine say."""
+    """What the user has left open, chosen by the encoder's `width`, the `deviation` of its token embeddings, the number
+    of `rows` and which share of them is `long`er than `max_length` (docs/decisions.md); the others are what the encoder
+    and the machine say."""
+    few = width < WIDE and rows < FEW_ROWS
     wanted = math.ceil(UPDATES * config.batch_size / max(1, rows))
     chosen = {
         "learning_rate": min(5e-4, 2e-5 * (768 / width) ** 3),
         "optimizer": "adamw" if width >= WIDE else "muon",
         "muon_every": MUON_EVERY,
+        "embedding_rate": min(10.0, max(1.0, deviation / DEVIATION)) if few else 1.0,
+        "output_rate": FEW_ROWS_OUTPUT_RATE if few else 1.0,
         "epochs": min(MOST_EPOCHS, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
         "max_length": max_length,
         "long_texts": "windows" if long >= LONG_SHARE else "head",

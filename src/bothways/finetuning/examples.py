@@ -46,11 +46,10 @@ class Examples:
         self.lengths = lengths
         # A text may be longer than the mean batch, so the budget is never below the longest.
         budget = max(int(lengths.mean() * config.batch_size), int(lengths.max()))
-        self.plan = [
-            batch
-            for epoch in range(config.epochs)
-            for batch in shuffled(lengths, budget, seed=config.seed, epoch=epoch)
-        ]
+        epochs = [shuffled(lengths, budget, seed=config.seed, epoch=epoch) for epoch in range(config.epochs)]
+        self.plan = [batch for epoch in epochs for batch in epoch]
+        self.epoch_ends = np.cumsum([len(epoch) for epoch in epochs]).tolist()
+        """How many updates there are to the end of each epoch."""
 
     def __len__(self) -> int:
         return len(self.plan)

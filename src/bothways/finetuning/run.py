@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bothways.evaluation.evaluate import evaluate
-from bothways.files.writing import refuse_existing
+from bothways.errors import InputError
+from bothways.evaluation.calibration import calibrate
+from bothways.evaluation.evaluate import evaluate_each
+from bothways.evaluation.findings import as_json, show
+from bothways.evaluation.observation import Observation, observe
+from bothways.evaluation.report import named, report_page
+from bothways.evaluation.token_checks import check_tokens
+from bothways.files.writing import refuse_existing, write_atomically
+from bothways.finetuning.collapse import RESTARTS, collapsed_outputs, restarted, say_collapsed
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
+from bothways.finetuning.data import Data, read_data
+from bothways.finetuning.early_stopping import EarlyStopping, one_after_other
 from bothways.finetuning.examples import Examples, share_of_long
+from bothways.finetuning.imbalance import balanced
+from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.model_card import classifier_card
 from bothways.formats.reading import load_model
@@ -25,12 +36,13 @@ from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
 from bothways.randomness import keeping_torch_state
-from bothways.tables.table import Columns, Table, learn_outputs, read_table, remarks, split_off
+from bothways.tables.table import Columns, Table, learn_outputs
 from bothways.tasks import tasks_of
-from bothways.tokenizer import Tokenizer
+from bothways.tasks.task import Target
+from bothways.tokenizer import Encoding, Tokenizer
 from bothways.training.config import TrainingConfig
 from bothways.training.log import TrainingLog
-from bothways.training.loop import Report, train
+from bothways.training.loop import AfterUpdate, Report, train
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,7 @@ def resolved_for(config: FinetuningConfig, bert: Bert, rows: int, *, long: float
         width=encoder.hidden_size,
         max_length=bert.config.longest,
         dropout=encoder.dropout,
+        deviation=float(bert.embeddings.token.weight.detach().std()),
         rows=rows,
         long=long,
         micro_batch_tokens=tokens_at_once(device),
@@ -66,110 +79,233 @@ def fit(
     config: FinetuningConfig | None = None,
     *,
     outputs: Sequence[OutputConfig] | None = None,
+    dev: Table | None = None,
+    after_update: AfterUpdate | None = None,
     quiet: bool = False,
 ) -> TrainingLog:
-    """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place."""
+    """Put fresh output layers (those the table asks for, unless given) on `bert` and train all of it, in place.
+
+    `dev`: rows to evaluate on, for early stopping. A training that collapses is started anew.
+    """
     config = config or FinetuningConfig()
     chosen = resolved_for(config, bert, len(table), long=share_of_long(config, bert, tokenizer, table))
     outputs = tuple(
         replace(output, reads=chosen.pooling) if output.reads == "first" else output
-        for output in outputs or learn_outputs(table)
+        for output in balanced(outputs or learn_outputs(table), table, chosen.imbalance)
     )
-    columns = table.columns
-    bert.config = replace(
-        bert.config,
-        outputs=outputs,
-        max_length=chosen.max_length,
-        long_texts=chosen.long_texts,
-        overlap=chosen.overlap,
-        most_windows=chosen.most_windows,
-        text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
-    )
-    bert.set_dropout(chosen.dropout)
-    with keeping_torch_state():
-        torch.manual_seed(chosen.seed)
-        bert.attach(*outputs)
+    configure(bert, table, chosen, outputs)
     encodings = tokenizer.encode_batch(
         table.texts,
         table.pairs,
         max_length=bert.config.longest,
         selection=bert.config.selection,
-        with_offsets=columns.pretokenized,
+        with_offsets=table.columns.pretokenized,
     )
-    tasks = tasks_of(outputs)
-    standardized = {task.name: task.standardize(table.targets(task)) for task in tasks}
-    targets = {name: easy for name, (easy, _) in standardized.items()}
-    log = train(
-        bert,
-        Examples(encodings, targets, tasks, chosen),
-        TrainingConfig.of(chosen),
-        report=Report(name="fine-tuning", quiet=quiet),
-    )
-    for name, (_, restore) in standardized.items():
-        restore(bert.output(name))
+    targets = {task.name: table.targets(task) for task in tasks_of(outputs)}
+    bert.attach()
+    encoder = {name: weight.detach().clone() for name, weight in bert.state_dict().items()}
+    for restarts in range(RESTARTS + 1):
+        log = fit_once(
+            bert,
+            tokenizer,
+            encodings,
+            targets,
+            restarted(chosen, restarts),
+            outputs=outputs,
+            dev=dev,
+            after_update=after_update,
+            quiet=quiet,
+        )
+        log.restarts = restarts
+        collapsed = collapsed_outputs(Engine(bert, tokenizer), encodings, targets)
+        if not collapsed:
+            break
+        say_collapsed(collapsed, restarts)
+        if restarts < RESTARTS:
+            bert.attach()
+            bert.load_state_dict(encoder)
     log.truncated = sum(encoding.dropped > 0 for encoding in encodings)
     dropped = sum(encoding.dropped for encoding in encodings)
     log.dropped = dropped / max(1, dropped + sum(encoding.read for encoding in encodings))
     return log
 
 
+def configure(bert: Bert, table: Table, config: ResolvedConfig, outputs: tuple[OutputConfig, ...]) -> None:
+    """Tell a model how it will read the texts of a table, and for which outputs."""
+    columns = table.columns
+    bert.config = replace(
+        bert.config,
+        outputs=outputs,
+        max_length=config.max_length,
+        long_texts=config.long_texts,
+        overlap=config.overlap,
+        most_windows=config.most_windows,
+        text_columns=(columns.text,) if table.pairs is None else (columns.text, columns.text_pair or "text_pair"),
+    )
+    bert.set_dropout(config.dropout)
+
+
+def fit_once(
+    bert: Bert,
+    tokenizer: Tokenizer,
+    encodings: Sequence[Encoding],
+    targets: Mapping[str, Sequence[Target]],
+    config: ResolvedConfig,
+    *,
+    outputs: tuple[OutputConfig, ...],
+    dev: Table | None = None,
+    after_update: AfterUpdate | None = None,
+    quiet: bool = False,
+) -> TrainingLog:
+    """Put fresh `outputs` on `bert` and train all of it. `targets`: by output, one for each of the `encodings`."""
+    with keeping_torch_state():
+        torch.manual_seed(config.seed)
+        bert.attach(*outputs)
+    tasks = tasks_of(outputs)
+    standardized = {task.name: task.standardize(targets[task.name]) for task in tasks}
+    examples = Examples(encodings, {name: easy for name, (easy, _) in standardized.items()}, tasks, config)
+
+    def finish(trained: Bert) -> None:
+        for name, (_, restore) in standardized.items():
+            restore(trained.output(name))
+
+    stopping = None
+    if config.early_stopping != "none":
+        if not dev:
+            raise InputError("--early-stopping needs rows to evaluate on; name a table with --dev or hold some out.")
+        stopping = EarlyStopping(config.early_stopping, dev, tokenizer, epoch_ends=examples.epoch_ends, finish=finish)
+    calls = [call for call in (after_update, stopping) if call is not None]
+    log = train(
+        bert,
+        examples,
+        TrainingConfig.of(config),
+        after_update=one_after_other(calls) if calls else None,
+        report=Report(name="fine-tuning", quiet=quiet),
+    )
+    if stopping is None:
+        finish(bert)
+    else:
+        stopping.restore(bert)
+        log.best_update = stopping.best_update
+    return log
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a training needs but its settings; can be done any number of times."""
+
+    directory: Path
+    """Where the encoder is."""
+    data: Data
+    """Rows to train on and to evaluate on."""
+
+    def __call__(self, config: FinetuningConfig, *, after_update: AfterUpdate | None = None) -> Finetuned:
+        """Train with some settings, and evaluate the result. `after_update`: see `training.loop.train`."""
+        bert, tokenizer, _ = load_model(self.directory)
+        rows = self.data.train
+        chosen = resolved_for(config, bert, len(rows), long=share_of_long(config, bert, tokenizer, rows))
+        dev = self.data.evaluated
+        log = fit(bert, tokenizer, rows, chosen, outputs=self.data.outputs, dev=dev, after_update=after_update)
+        if log.truncated:
+            print(
+                f"{log.truncated:,} of {len(rows):,} training texts are longer than {bert.config.longest_text} tokens "
+                f"and are truncated. {log.dropped:.1%} of all tokens are not read.",
+                file=sys.stderr,
+            )
+        calibration = calibrate(bert, tokenizer, rows, dev, coverage=config.coverage, seed=config.seed)
+        metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev) | {"calibration": calibration}
+        metrics["evaluated_on"] = self.data.evaluated_on
+        metrics["training"] = described(log, chosen, len(rows))
+        return Finetuned(bert, tokenizer, log, metrics)
+
+
+Strategy = Callable[[Training, FinetuningConfig], Finetuned]
+"""Which trainings are done, and whose classifier is kept: one (`once`), or some (`seeds.Seeds`, `search.Search`)."""
+
+
+def once(training: Training, config: FinetuningConfig) -> Finetuned:
+    """One training, with the settings given."""
+    return training(config)
+
+
 def finetune(
-    train_file: str | os.PathLike,
+    train_file: str | os.PathLike | FinetuningTask,
     out: str | os.PathLike,
     *,
     encoder: str | os.PathLike = AUTO,
     dev_file: str | os.PathLike | None = None,
     columns: Columns | None = None,
     config: FinetuningConfig | None = None,
+    strategy: Strategy = once,
     overwrite: bool = False,
 ) -> Finetuned:
-    """Train a classifier from a table and write it, with `metrics.json`, to the directory `out`.
+    """Train a classifier from a table, or from the tables of a task, and write it, with `metrics.json`, to the
+    directory `out`.
 
-    Raises InputError for what the user has to correct, before the training starts wherever it can be known then.
+    What is given here wins over what a task says of encoder and settings. Raises InputError for what the user has to
+    correct, before the training starts wherever it can be known then.
     """
-    config = config or FinetuningConfig()
-    refuse_existing(out, overwrite, reads=(train_file, dev_file, encoder))
-    table = read_table(train_file, columns or Columns(), find_pair=True)
-    outputs = learn_outputs(table)
-    if dev_file is not None:
-        dev = read_table(dev_file, table.columns)
-    else:
-        table, dev = split_off(table, config.held_out, at_most=2000, seed=config.seed)
-        if config.held_out and not len(dev):
-            print("No row can be held out, since every label needs one to train on.", file=sys.stderr)
-    for remark in remarks(outputs, dev):
-        print(remark, file=sys.stderr)
-    for task in tasks_of(outputs):  # a label that training has not seen is said now, not after an hour
-        dev.targets(task)
-    directory = locate(encoder, table.texts)
+    task = as_task(train_file, dev_file, columns)
+    encoder, config = task.encoder if encoder == AUTO else encoder, config or task.settings
+    refuse_existing(out, overwrite, reads=(*task.files, encoder))
+    data = read_data(task, config)
+    directory = locate(encoder, data.train.texts)
     bert, tokenizer, report = load_model(directory)
     print(report, file=sys.stderr)
-    chosen = resolved_for(config, bert, len(table), long=share_of_long(config, bert, tokenizer, table))
+    long = share_of_long(config, bert, tokenizer, data.train)
+    chosen = resolved_for(config, bert, len(data.train), long=long)
     if chosen.long_texts == "windows" and config.long_texts is None:
         print(
             f"Many of the training texts are longer than {chosen.max_length} tokens, so they are read in windows; "
             f"--long-texts head would be faster.",
             file=sys.stderr,
         )
-    log = fit(bert, tokenizer, table, chosen, outputs=outputs)
-    if log.truncated:
-        print(
-            f"{log.truncated:,} of {len(table):,} training texts are longer than {bert.config.longest_text} tokens and "
-            f"are truncated. {log.dropped:.1%} of all tokens are not read.",
-            file=sys.stderr,
-        )
-    metrics = evaluate(Engine(bert, tokenizer), dev) if len(dev) else {"examples": 0, "outputs": {}}
-    metrics["evaluated_on"] = f"{len(dev)} rows held out of {train_file}" if dev_file is None else os.fspath(dev_file)
-    metrics["training"] = described(log, chosen, len(table))
+    in_windows = chosen.long_texts == "windows"
+    tokens = check_tokens(data.train.source, data.train, tokenizer, chosen.max_length, in_windows=in_windows)
+    findings = [*data.findings, *tokens]
+    show(findings, sys.stderr)
+    done = strategy(Training(directory, data), config)
+    done.metrics["checks"] = as_json(findings)
+    named_encoder = directory.name if encoder == AUTO else Path(encoder).name
     save_model(
         out,
-        bert,
-        tokenizer,
-        card=classifier_card(bert.config, metrics, directory.name if encoder == AUTO else Path(encoder).name),
-        extra_files={"metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"},
+        done.bert,
+        done.tokenizer,
+        card=classifier_card(done.bert.config, done.metrics, named_encoder),
+        extra_files={"metrics.json": json.dumps(done.metrics, indent=2, ensure_ascii=False) + "\n"},
         overwrite=overwrite,
     )
-    return Finetuned(bert, tokenizer, log, metrics)
+    # After the model, which is safe by now whatever a page may run into.
+    write_atomically(Path(out) / "report.html", report_page(observation_of(done, data, named_encoder, out)))
+    return done
+
+
+def as_task(
+    train: str | os.PathLike | FinetuningTask, dev: str | os.PathLike | None, columns: Columns | None
+) -> FinetuningTask:
+    """One table as a task of its own. InputError if a task is given and more about tables beside it."""
+    if not isinstance(train, FinetuningTask):
+        return FinetuningTask(tables=(TaskTable(train=train, dev=dev, columns=columns or Columns()),))
+    if dev is not None or columns is not None:
+        raise InputError(f"{train.source}: a task names tables to evaluate on and columns by itself; put them there.")
+    return train
+
+
+def observation_of(done: Finetuned, data: Data, encoder: str, out: str | os.PathLike) -> Observation:
+    """What the report shows of a training."""
+    seen, outputs = observe(Engine(done.bert, done.tokenizer), data.evaluated, done.metrics["calibration"])
+    return Observation(
+        title=Path(out).resolve().name,
+        encoder=encoder,
+        path=named(out),
+        metrics=done.metrics,
+        texts=seen.texts,
+        pairs=seen.pairs,
+        rows=seen.rows,
+        outputs=outputs,
+        losses=done.log.losses,
+        checks=done.metrics["checks"],
+    )
 
 
 def described(log: TrainingLog, config: ResolvedConfig, rows: int) -> dict[str, Any]:
@@ -181,6 +317,8 @@ def described(log: TrainingLog, config: ResolvedConfig, rows: int) -> dict[str, 
         "updates": log.updates,
         "tokens": log.tokens,
         "seconds": round(log.seconds, 2),
+        "restarts": log.restarts,
+        "best_update": log.best_update,
         "losses": {name: round(entries[-1][1], 4) for name, entries in log.losses.items()},
-        "settings": asdict(config),
+        "settings": asdict(restarted(config, log.restarts)),
     }

@@ -31,6 +31,7 @@ from bothways.formats.names import (
     encoder_names,
     output_names,
     published,
+    trained,
 )
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig
@@ -80,7 +81,7 @@ def to_published_weights(bert: Bert, dtype: torch.dtype = torch.float32) -> tupl
     others: dict[str, Tensor] = {}
     for ours, parameter in bert.named_parameters():
         theirs = names[ours]
-        part = others if ours.startswith("outputs.") and not prefix else model
+        part = others if theirs[0].startswith("outputs.") or (ours.startswith("outputs.") and not prefix) else model
         for name, tensor in zip(theirs, parameter.detach().cpu().chunk(len(theirs)), strict=True):
             part[name] = tensor.to(dtype).clone()
     return model, others
@@ -100,7 +101,8 @@ def to_published_config(config: BertConfig, dtype: torch.dtype = torch.float32) 
         "pad_token_id": 0,
         "dtype": str(dtype).removeprefix("torch."),
     }
-    if len(config.outputs) == 1 and (output := config.outputs[0]).kind in TASKS:
+    outputs = trained(config.outputs)
+    if len(outputs) == 1 and (output := outputs[0]).kind in TASKS:
         labels = output.labels or (output.name,)
         content["id2label"] = {str(index): label for index, label in enumerate(labels)}
         content["label2id"] = {label: index for index, label in enumerate(labels)}

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bothways.batch import PackedBatch
+from bothways.batch import PackedBatch, Reads
 from bothways.hardware import compiles_each_shape, cores, default_device, keep_freed_memory, resolve
 from bothways.inference.prepared import prepared
 from bothways.model.bert import Bert
@@ -24,6 +24,9 @@ class Backend(Protocol):
 
     def logits(self, batch: PackedBatch) -> Mapping[str, Tensor]:
         """By output layer: (rows, width) float32 on the CPU, a row for each sequence, or token, that it reads."""
+
+    def representation(self, batch: PackedBatch, reads: Reads) -> Tensor:
+        """(rows, hidden) float32 on the CPU: what output layers see that read `reads`."""
 
 
 class TorchBackend:
@@ -56,10 +59,17 @@ class TorchBackend:
     @torch.inference_mode()
     def logits(self, batch: PackedBatch) -> dict[str, Tensor]:
         """See `Backend`."""
-        computed = batch.to(self.device)
-        if self.rounds_up:
-            computed = computed.rounded_up()
         return {
             name: logits[: batch.size(self.bert.output(name).config.reads)].float().cpu()
-            for name, logits in self.bert(computed, only=self.outputs).items()
+            for name, logits in self.bert(self._placed(batch), only=self.outputs).items()
         }
+
+    @torch.inference_mode()
+    def representation(self, batch: PackedBatch, reads: Reads) -> Tensor:
+        """See `Backend`."""
+        return self.bert.represent(self._placed(batch), {reads})[reads][: batch.size(reads)].float().cpu()
+
+    def _placed(self, batch: PackedBatch) -> PackedBatch:
+        """The batch on the device, in a shape that it is fast at."""
+        placed = batch.to(self.device)
+        return placed.rounded_up() if self.rounds_up else placed

@@ -17,28 +17,40 @@ from bothways.tasks import Task
 from bothways.tokenizer import Text
 
 
-def classify(engine: Engine, file: str) -> Iterator[dict[str, Any]]:
+def classify(engine: Engine, file: str, reject: str | None = None) -> Iterator[dict[str, Any]]:
     """The answer to each text of a table, or to each line of standard input (`-`), in order; see `answers`.
 
     Raises InputError for a row that cannot be read.
     """
     for given, texts, pairs in windows(engine, file):
         for text, answer in zip(
-            given, answers(engine.tasks, texts, engine.run(engine.encode(texts, pairs))), strict=True
+            given, answers(engine.tasks, texts, engine.run(engine.encode(texts, pairs)), reject), strict=True
         ):
             yield answer | {"text": text}
 
 
-def answers(tasks: tuple[Task, ...], texts: list[Text], predictions: Predictions) -> Iterator[dict[str, Any]]:
+def answers(
+    tasks: tuple[Task, ...], texts: list[Text], predictions: Predictions, reject: str | None = None
+) -> Iterator[dict[str, Any]]:
     """One JSON object for each text: `{"text": …, "outputs": {NAME: …}, "tokens": n, "truncated": false}`.
 
-    What NAME holds is said in `Task.answer` of its kind.
+    What NAME holds is said in `Task.answer` of its kind; and "known": false if the text is of none of the classes; its
+    label is then `reject`, if that is given.
     """
     probabilities = {task.name: task.probabilities(predictions) for task in tasks}
+    known = {task.name: found for task in tasks if (found := task.known(predictions)) is not None}
+
+    def answer(task: Task, i: int, text: Text) -> dict[str, Any]:
+        said = task.answer(probabilities[task.name][i], text)
+        if task.name not in known:
+            return said
+        said["known"] = bool(known[task.name][i])
+        return said if said["known"] or reject is None else said | {"label": reject}
+
     for i, (text, encoding) in enumerate(zip(texts, predictions.encodings, strict=True)):
         yield {
             "text": text if isinstance(text, str) else " ".join(text),
-            "outputs": {task.name: task.answer(probabilities[task.name][i], text) for task in tasks},
+            "outputs": {task.name: answer(task, i, text) for task in tasks},
             "tokens": encoding.read,
             "truncated": encoding.dropped > 0,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -13,11 +13,14 @@ from bothways.model.embeddings import Embeddings
 from bothways.model.encoder import Encoder
 from bothways.model.outputs import OutputLayer, OutputLayers, build_output
 from bothways.model.pooling import FirstTokenPooling, mean_of_windows, mean_pooling
+from bothways.model.text_model import TextModel
 
 
-class Bert(nn.Module):
+class Bert(TextModel):
     """One encoder, any number of named output layers. Pre-training, fine-tuning and serving differ only in which
     output layers are attached and which data feeds them."""
+
+    encoder: Encoder
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -56,6 +59,28 @@ class Bert(nn.Module):
             representations["mean"] = mean_of_windows(mean_pooling(hidden, batch), batch)
         return representations
 
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        return self.embeddings.token
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return tuple(self.encoder.layers)
+
+    def multiplications(self, batch: PackedBatch) -> float:
+        """How many a forward pass over `batch` takes in matrix products, the end of the last layer for what is read."""
+        config = self.config.encoder
+        hidden, tokens = config.hidden_size, len(batch.token_ids)
+        read = batch.tokens_read({output.config.reads for output in self.outputs})
+        computed = tokens if read is None else len(read)
+        after_attention = hidden * hidden + 2 * hidden * config.feed_forward_size
+        weights = tokens * 3 * hidden * hidden * config.layers
+        weights += after_attention * (tokens * (config.layers - 1) + computed)
+        weights += len(batch.lengths) * hidden * hidden  # pooling
+        weights += sum(batch.size(output.config.reads) * output.multiplications for output in self.outputs)
+        attention = config.layers * 2 * hidden * sum(length * length for length in batch.lengths)
+        return float(weights + attention)
+
     def output(self, name: str) -> OutputLayer:
         """The output layer called `name`; KeyError if there is none."""
         for output in self.outputs:
@@ -69,6 +94,20 @@ class Bert(nn.Module):
         self.outputs = OutputLayers(self._build(output) for output in outputs)
         for module in self.outputs:
             module.apply(self._initialise_unless_shared)
+
+    def add(self, output: OutputConfig) -> OutputLayer:
+        """Put one more output layer on, with fresh weights, in the place of one of the same name."""
+        others = [layer for layer in self.outputs if layer.config.name != output.name]
+        layer = self._build(output).to(self.embeddings.token.weight.device).eval()
+        layer.apply(self._initialise_unless_shared)
+        self.outputs = OutputLayers([*others, layer])
+        self.config = replace(self.config, outputs=tuple(layer.config for layer in self.outputs))
+        return layer
+
+    def configure(self, output: OutputConfig) -> None:
+        """Give the output layer of this name other settings; its weights stay. KeyError if there is none."""
+        self.output(output.name).config = output
+        self.config = replace(self.config, outputs=tuple(layer.config for layer in self.outputs))
 
     def set_dropout(self, share: float) -> None:
         """Drop this share of features in training from now on."""

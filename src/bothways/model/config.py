@@ -9,7 +9,7 @@ from bothways.batch import Reads
 from bothways.errors import InputError
 from bothways.long_texts import LongTexts, Selection, covered, selection_of
 
-OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags"]
+OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags", "mahalanobis"]
 """What an output layer decides; one class of `model.outputs` for each."""
 
 
@@ -91,16 +91,26 @@ class OutputConfig:
     """Its share in the sum of all losses."""
     class_weights: tuple[float, ...] = ()
     """A factor on the loss of each class (for `multi`, of each label where it is present); empty: all 1."""
+    focal_gamma: float = 0.0
+    """Above 0 the loss is focal: times (1 - p)^gamma, p the probability of what is true (arXiv 1708.02002)."""
     thresholds: tuple[float, ...] = ()
     """`multi` only: the probability from which each label counts as present; empty: 0.5 for all."""
     temperature: float = 1.0
     """Logits are divided by it before they become probabilities (arXiv 1706.04599)."""
+    set_threshold: float | None = None
+    """`single` only: a text's prediction set holds each class of at least this probability; None: it has none."""
+    of: str = ""
+    """`mahalanobis` only: the output layer from whose classes the distances are."""
+    distance_threshold: float | None = None
+    """`mahalanobis` only: a text that is farther from every class is of none of them."""
 
     def __post_init__(self) -> None:
         if twice := sorted({label for label in self.labels if self.labels.count(label) > 1}):
             raise InputError(f"Two labels of output {self.name!r} are called {twice[0]!r}; give each its own name.")
         if not self.temperature > 0:
             raise InputError(f"The temperature of output {self.name!r} is {self.temperature}; it must be above 0.")
+        if not 0 <= self.focal_gamma <= 10:
+            raise InputError(f"focal_gamma of output {self.name!r} is {self.focal_gamma}; it must be from 0 to 10.")
         for option in ("class_weights", "thresholds"):
             values = getattr(self, option)
             if values and len(values) != len(self.labels):
@@ -141,6 +151,10 @@ class BertConfig:
             raise InputError(f"Two output layers are called {sorted(twice)[0]!r}; give each its own name.")
         if self.max_length is not None and self.max_length < 0:
             raise InputError(f"max_length is {self.max_length}; it must be 0 or more tokens.")
+        reads = {output.name: output.reads for output in self.outputs}
+        for output in self.outputs:
+            if output.of and reads.get(output.of) != output.reads:
+                raise InputError(f"Output {output.name!r} is of {output.of!r}, which does not read the same.")
         if self.overlap < 0 or self.most_windows < 1:
             raise InputError(
                 f"overlap is {self.overlap} and most_windows {self.most_windows}; they must be 0 or more tokens, and 1 "

@@ -9,8 +9,10 @@ Each owns what it reads and its loss; how logits become probabilities is said in
     multi          first             (sequences, C)     (sequences, C) float, 0 or 1    binary cross-entropy
     regression     first             (sequences, 1)     (sequences,) float              squared error
     tags           tokens            (tokens, C)        (tokens,) int64                 cross-entropy
+    mahalanobis    as another layer  (sequences, 1)     none: it is fitted, not trained
 
-A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss.
+A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss. Losses of the last four but regression
+may weigh classes (`OutputConfig.class_weights`) and be focal (`focal_gamma`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, linear, mse_loss
@@ -67,7 +70,13 @@ class SingleLabel(OutputLayer):
     """One class out of several for each text."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(logits.float(), targets, self.class_weights, ignore_index=UNLABELLED, reduction="sum")
+        if not self.config.focal_gamma:
+            return cross_entropy(logits.float(), targets, self.class_weights, ignore_index=UNLABELLED, reduction="sum")
+        losses = cross_entropy(logits.float(), targets, ignore_index=UNLABELLED, reduction="none")
+        losses = focal(losses, self.config.focal_gamma)
+        if self.class_weights is not None:
+            losses = losses * self.class_weights[targets.clamp(min=0)]  # the loss without a label is 0
+        return losses.sum()
 
 
 class NextSentence(SingleLabel):
@@ -82,9 +91,11 @@ class MultiLabel(OutputLayer):
     """Any number of labels for each text, each by itself."""
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        losses = binary_cross_entropy_with_logits(
-            logits.float(), targets.nan_to_num(), pos_weight=self.class_weights, reduction="none"
-        )
+        present = targets.nan_to_num()
+        losses = binary_cross_entropy_with_logits(logits.float(), present, reduction="none")
+        losses = focal(losses, self.config.focal_gamma)
+        if self.class_weights is not None:
+            losses = losses * torch.where(present > 0, self.class_weights, 1.0)
         # The mean over labels, as in `transformers`, so that its size does not depend on how many there are.
         return losses.masked_fill(targets.isnan(), 0.0).mean(-1).sum()
 
@@ -105,6 +116,44 @@ class Regression(OutputLayer):
 
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan()).sum())
+
+
+class Mahalanobis(OutputLayer):
+    """How far a text is from the nearest class of another output layer, in what both read: the Mahalanobis distance to
+    the class means under one covariance for all classes (arXiv 2101.03778, section 3.2).
+
+    It is fitted to a trained model (`evaluation.rejection`), and moves no more after that.
+    """
+
+    def __init__(self, config: OutputConfig, encoder: EncoderConfig) -> None:
+        nn.Module.__init__(self)  # there is nothing to project
+        self.config = config
+        hidden = encoder.hidden_size
+        self.whitening = nn.Parameter(torch.eye(hidden), requires_grad=False)
+        """(hidden, hidden): makes the covariance the identity, so that distances are Euclid's."""
+        self.means = nn.Parameter(torch.zeros(len(config.labels), hidden), requires_grad=False)
+        """(classes, hidden): the mean of each class, whitened."""
+
+    @staticmethod
+    def width(config: OutputConfig) -> int:
+        return 1
+
+    def forward(self, representation: Tensor) -> Tensor:
+        """(n, hidden) → (n, 1): the distance to the nearest class."""
+        whitened = linear(representation.float(), self.whitening)
+        squares = whitened.square().sum(-1, keepdim=True) + self.means.square().sum(-1)
+        squares = torch.addmm(squares, whitened, self.means.t(), alpha=-2)
+        return squares.min(-1, keepdim=True).values.clamp(min=0).sqrt()
+
+    @torch.no_grad()
+    def distances(self, representation: np.ndarray) -> np.ndarray:
+        """(n, hidden) → (n,), outside of a forward pass."""
+        found = self(torch.from_numpy(representation).to(self.means.device))
+        return found[:, 0].cpu().numpy()
+
+    @property
+    def multiplications(self) -> int:
+        return self.whitening.numel() + self.means.numel()
 
 
 class MaskedLM(OutputLayer):
@@ -137,6 +186,13 @@ class MaskedLM(OutputLayer):
         if logits.device.type == "cpu" and logits.dtype == torch.bfloat16:
             return SummedCrossEntropy.apply(logits, targets)
         return cross_entropy(logits.float(), targets, ignore_index=UNLABELLED, reduction="sum")
+
+
+def focal(losses: Tensor, gamma: float) -> Tensor:
+    """Losses -log p, each times (1 - p)^gamma: what is right already counts less (arXiv 1708.02002, equation 4)."""
+    if not gamma:
+        return losses
+    return losses * (-torch.expm1(-losses)).clamp(min=1e-6) ** gamma  # at 0 a power below 1 has no gradient
 
 
 class SummedCrossEntropy(torch.autograd.Function):
@@ -177,7 +233,13 @@ KINDS: dict[str, type[OutputLayer]] = {
     "multi": MultiLabel,
     "regression": Regression,
     "tags": Tags,
+    "mahalanobis": Mahalanobis,
 }
+
+
+def logits_width(config: OutputConfig) -> int:
+    """How many logits a prediction of the output layer has that `config` describes."""
+    return KINDS[config.kind].width(config)
 
 
 def build_output(config: OutputConfig, encoder: EncoderConfig, token_embedding: nn.Embedding) -> OutputLayer:

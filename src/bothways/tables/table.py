@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,11 @@ from bothways.tables.rows import cell, read_rows
 from bothways.tasks import TASKS, Task
 from bothways.tasks.cells import as_text
 from bothways.tasks.tags import words_of
-from bothways.tasks.task import Target, Value, alike, shown
+from bothways.tasks.task import Target, Value
 from bothways.tokenizer import Text
+
+FIRST_ROWS = 1000
+"""Of so many rows the columns that are not used are kept."""
 
 # ── Columns ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -56,6 +59,8 @@ class Columns:
     """The second text of a pair."""
     labels: tuple[LabelColumn, ...] = (LabelColumn(output="label", column="label"),)
     """One for each output layer; empty: the table has no targets."""
+    labels_optional: bool = False
+    """Whether a row may be without a label and the table without the columns of `labels`, as before all is labelled."""
 
     def __post_init__(self) -> None:
         names = [label.output for label in self.labels]
@@ -81,6 +86,8 @@ class Table:
     pairs: list[Text] | None = None
     values: dict[str, list[Value]] = field(default_factory=dict)
     """By output, what each row says: see `tasks.task.Value`; None where it says nothing."""
+    unused: dict[str, list[Any]] = field(default_factory=dict)
+    """By column that means nothing here, the cells of the first rows: enough to tell what was left out."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -99,6 +106,7 @@ class Table:
             [self.texts[i] for i in chosen],
             None if self.pairs is None else [self.pairs[i] for i in chosen],
             {name: [values[i] for i in chosen] for name, values in self.values.items()},
+            self.unused,
         )
 
 
@@ -107,21 +115,49 @@ def read_table(path: str | os.PathLike, columns: Columns, *, find_pair: bool = F
 
     Raises InputError for a missing column, a null text or an unusable label.
     """
+    return next(read_tables(path, columns, find_pair=find_pair))
+
+
+def read_tables(
+    path: str | os.PathLike,
+    columns: Columns,
+    rows: int | None = None,
+    *,
+    find_pair: bool = False,
+    find_labels: bool = False,
+) -> Iterator[Table]:
+    """Read a table in parts of so many rows, the last perhaps of fewer; None: whole. Else as `read_table`.
+    `find_labels`: of several columns of labels those that its first row lacks are left out, unless it lacks all.
+    """
     table = None
     for where, cells in read_rows(path):
         if table is None:
             if find_pair and columns.text_pair is None and columns.text == "text" and "text_pair" in cells:
-                columns = Columns(text="text", text_pair="text_pair", labels=columns.labels)
-            table = Table(os.fspath(path), columns, pairs=None if columns.text_pair is None else [])
-            table.values.update({label.output: [] for label in columns.labels})
+                columns = replace(columns, text_pair="text_pair")
+            if find_labels or columns.labels_optional:
+                there = tuple(label for label in columns.labels if label.column in cells)
+                columns = replace(columns, labels=there if columns.labels_optional else there or columns.labels)
+            table = empty_table(path, columns)
+        elif len(table) == rows:
+            yield table
+            table = empty_table(path, columns)
         if find_pair and table.pairs is None and columns.text == "text" and "text_pair" in cells:
             raise InputError(
                 f"{path}, {table.rows[0]}: there is no 'text_pair', which {where} has; give every row a second "
                 f"text, or none."
             )
         append_row(table, where, cells)
+        if len(table) <= FIRST_ROWS:
+            append_unused(table, cells)
     if table is None:
         raise InputError(f"{path}: the table has no rows.")
+    yield table
+
+
+def empty_table(path: str | os.PathLike, columns: Columns) -> Table:
+    """A table without rows, to be appended to."""
+    table = Table(os.fspath(path), columns, pairs=None if columns.text_pair is None else [])
+    table.values.update({label.output: [] for label in columns.labels})
     return table
 
 
@@ -131,12 +167,21 @@ def append_row(table: Table, where: str, cells: Mapping[str, Any]) -> None:
     tags = next((cells.get(label.column) for label in columns.labels if TASKS[label.kind].pretokenized), None)
     text = text_cell(cells, columns.text, columns.pretokenized, place, tags)
     for label in columns.labels:
-        value = value_cell(cells, label, text, place, optional=len(columns.labels) > 1)
+        value = value_cell(cells, label, text, place, optional=columns.labels_optional or len(columns.labels) > 1)
         table.values[label.output].append(value)
     table.rows.append(where)
     table.texts.append(text)
     if table.pairs is not None:
         table.pairs.append(text_cell(cells, columns.text_pair or "", columns.pretokenized, place))
+
+
+def append_unused(table: Table, cells: Mapping[str, Any]) -> None:
+    """Keep the cells of a row that no column of the table asks for."""
+    columns = table.columns
+    used = {columns.text, columns.text_pair, *(label.column for label in columns.labels)}
+    for column, found in cells.items():
+        if column not in used:
+            table.unused.setdefault(column, []).append(found)
 
 
 def text_cell(cells: Mapping[str, Any], column: str, pretokenized: bool, place: str, tags: Any = None) -> Text:
@@ -209,26 +254,6 @@ def labels_of(table: Table, row: int) -> set[tuple[str, str]]:
         if (value := table.values[label.output][row]) is not None
         for name in TASKS[label.kind].labels_in(value)
     }
-
-
-def remarks(outputs: Sequence[OutputConfig], evaluated: Table) -> list[str]:
-    """What a person should know before training, a sentence each: labels of an output that look alike, and labels that
-    no row of the table `evaluated` has, so that no figure tells how good the model is at them."""
-    found = {name for row in range(len(evaluated)) for name in labels_of(evaluated, row)}
-    sentences = []
-    for output in outputs:
-        sentences += [
-            f"Output {output.name!r} has the labels {' and '.join(map(repr, group))}, which look alike; write them the "
-            f"same way if they are the same."
-            for group in alike(output.labels)
-        ]
-        unseen = [label for label in output.labels if (output.name, label) not in found]
-        if unseen and len(evaluated):
-            sentences.append(
-                f"{len(unseen)} of {len(output.labels)} labels of output {output.name!r} are in none of the "
-                f"{len(evaluated):,} rows to evaluate on, so no figure speaks of them: {shown(unseen)}."
-            )
-    return sentences
 
 
 def columns_of(text_columns: Sequence[str], outputs: Sequence[OutputConfig]) -> Columns:

@@ -18,4 +18,5 @@ TASKS: dict[str, type[Task]] = {"single": SingleLabel, "multi": MultiLabel, "reg
 
 def tasks_of(outputs: tuple[OutputConfig, ...]) -> tuple[Task, ...]:
     """The task of each output layer that has one, in order."""
-    return tuple(TASKS[output.kind](output) for output in outputs if output.kind in TASKS)
+    detectors = {output.of: output for output in outputs if output.of}
+    return tuple(TASKS[output.kind](output, detectors.get(output.name)) for output in outputs if output.kind in TASKS)

@@ -14,6 +14,7 @@ from bothways.batch import Predictions
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig
 from bothways.model.outputs import OutputLayer
+from bothways.tasks.metrics import Statistics, Sums, divided
 from bothways.tasks.task import Task, rounded
 from bothways.tokenizer import Encoding, Text
 
@@ -25,6 +26,8 @@ class Regression(Task):
     """A cell, a target and a decision are numbers."""
 
     kind = "regression"
+    chosen_by = ("pearson",)
+    names_labels = False
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> float:
@@ -84,18 +87,38 @@ class Regression(Task):
         """`{"value"}`"""
         return {"value": rounded(probabilities[0])}
 
-    def measure(self, expected: list[float], predicted: list[np.float32]) -> dict[str, Any]:
-        """A correlation is 0 where one side never changes."""
-        from sklearn import metrics
+    @classmethod
+    def written(cls, value: float) -> str:
+        return f"{value:g}"
 
-        truth, found = np.array(expected), np.array(predicted)
-        varies = np.ptp(truth) > 0 and np.ptp(found) > 0
+    def decided(self, decision: Any) -> float:
+        return float(decision)
+
+    def statistics(self, expected: list[float], probabilities: Sequence[np.ndarray]) -> Statistics:
+        true, found = self.pairs(expected, probabilities).T
         return {
-            "mean_absolute_error": metrics.mean_absolute_error(truth, found),
-            "mean_squared_error": metrics.mean_squared_error(truth, found),
-            "pearson": np.corrcoef(truth, found)[0, 1] if varies else 0.0,
-            "spearman": np.corrcoef(ranks(truth), ranks(found))[0, 1] if varies else 0.0,
+            "rows": np.ones(len(true)),
+            "absolute_error": np.abs(true - found),
+            "squared_error": (true - found) ** 2,
+            "moments": np.stack((true, found, true**2, found**2, true * found), axis=1),
         }
+
+    def metrics(self, sums: Sums) -> dict[str, float]:
+        """A correlation is 0 where one side never changes."""
+        mean_true, mean_found, true2, found2, product = divided(sums["moments"], np.full(5, sums["rows"]))
+        spread = np.sqrt(max(0.0, true2 - mean_true**2) * max(0.0, found2 - mean_found**2))
+        return {
+            "mean_absolute_error": divided(sums["absolute_error"], sums["rows"]),
+            "mean_squared_error": divided(sums["squared_error"], sums["rows"]),
+            "pearson": np.clip(divided(product - mean_true * mean_found, spread), -1, 1),
+        }
+
+    def pairs(self, expected: list[float], probabilities: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack((np.asarray(expected, np.float64), np.asarray(probabilities, np.float64)[:, 0]), axis=1)
+
+    def metrics_of_pairs(self, pairs: np.ndarray) -> dict[str, float]:
+        varies = (np.ptp(pairs, axis=0) > 0).all()
+        return {"spearman": np.corrcoef(ranks(pairs[:, 0]), ranks(pairs[:, 1]))[0, 1] if varies else 0.0}
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

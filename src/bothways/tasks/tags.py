@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from torch import Tensor
 from bothways.batch import UNLABELLED, Predictions
 from bothways.errors import InputError
 from bothways.language import CHINESE
+from bothways.model.config import OutputConfig
 from bothways.tasks.cells import as_text, refuse_written_list
-from bothways.tasks.task import Task, rounded, softmax
+from bothways.tasks.metrics import Statistics, Sums, by_class, divided, f1_scores
+from bothways.tasks.task import Task, closeness, rounded, softmax
+from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text
 
 PREFIX = re.compile(r"(?P<prefix>[BIMESLUW])(?:-(?P<type>.+))?")
@@ -28,6 +32,7 @@ class Tags(Task):
     without a token."""
 
     kind = "tags"
+    chosen_by = ("f1", "accuracy")
     reads = "tokens"
     pretokenized = True
 
@@ -57,6 +62,10 @@ class Tags(Task):
     def labelled(self, target: np.ndarray | None) -> bool:
         return target is not None
 
+    def label_counts(self, targets: Sequence[np.ndarray | None]) -> np.ndarray:
+        given = [tags for tags in targets if tags is not None]
+        return np.bincount(np.concatenate([np.zeros(0, np.int64), *given]), minlength=len(self.output.labels))
+
     def tensor(self, targets: Sequence[np.ndarray | None], encodings: Sequence[Encoding]) -> Tensor:
         """→ (tokens,) int64: each word's tag on its first piece."""
         spread = np.full(sum(map(len, encodings)), UNLABELLED, np.int64)
@@ -79,6 +88,17 @@ class Tags(Task):
             by_text.append(by_word)
         return by_text
 
+    def calibrated(self, predictions: Predictions, targets: Sequence[np.ndarray | None]) -> OutputConfig:
+        logits, true = [], []
+        for found, encoding, tags in zip(
+            predictions.token_logits[self.name], predictions.encodings, targets, strict=True
+        ):
+            if tags is not None:
+                pieces = encoding.first_pieces
+                logits.append(found[pieces])
+                true.append(tags[encoding.word_of(pieces)])
+        return replace(self.output, temperature=softmax_temperature(np.concatenate(logits), np.concatenate(true)))
+
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         read = ~np.isnan(probabilities).any(-1)
         best = np.full(len(probabilities), -1, np.int64)
@@ -91,28 +111,79 @@ class Tags(Task):
         unread = [None] * (len(text) - len(best))
         return {
             "words": list(text),
-            "labels": [self.output.labels[b] if b >= 0 else None for b in best] + unread,
+            "labels": self.decided(best) + unread,
             "scores": [rounded(p[b]) if b >= 0 else None for p, b in zip(probabilities, best, strict=True)] + unread,
         }
 
-    def measure(self, expected: list[np.ndarray], predicted: list[np.ndarray]) -> dict[str, Any]:
+    @classmethod
+    def written(cls, value: list[str | None]) -> str:
+        return " ".join(tag or "?" for tag in value)
+
+    def decided(self, decision: np.ndarray) -> list[str | None]:
+        """None for a word without a token."""
+        return [self.output.labels[best] if best >= 0 else None for best in decision]
+
+    def label_errors(
+        self, targets: Sequence[np.ndarray], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A text is as sure as the least sure of its words that were read, and wrong if one of them is."""
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+
+        of_text = np.repeat(np.arange(len(targets)), [len(p) for p in probabilities])
+        labels = np.concatenate([target[: len(p)] for target, p in zip(targets, probabilities, strict=True)])
+        predicted = np.concatenate(list(probabilities))
+        read = ~np.isnan(predicted).any(-1)
+        of_text, labels, predicted = of_text[read], labels[read], predicted[read]
+        sure, wrong = np.ones(len(targets)), np.zeros(len(targets), bool)
+        np.minimum.at(sure, of_text, get_label_quality_scores(labels, predicted))
+        wrong[of_text[find_label_issues(labels, predicted, n_jobs=1)]] = True
+        return sure, wrong
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        """The mean over all words that were read."""
+        read = probabilities[~np.isnan(probabilities).any(-1)]
+        return float(closeness(read).mean()) if len(read) else 0.0
+
+    @property
+    def types(self) -> list[str]:
+        """The types of entities that the labels name, if they are of an entity scheme."""
+        if not has_scheme(self.output.labels):
+            return []
+        matches = map(PREFIX.fullmatch, self.output.labels)
+        return sorted({match["type"] or "" for match in matches if match})
+
+    def statistics(self, expected: list[np.ndarray], probabilities: Sequence[np.ndarray]) -> Statistics:
+        predicted = list(map(self.decide, probabilities))
+        number = {name: index for index, name in enumerate(self.types)}
+        names = [*self.output.labels, "O"]  # -1, a word without a token, is no entity
+        counted = {name: np.zeros((len(expected), len(number))) for name in ("expected", "predicted", "true_positives")}
+        for row, (tags, found) in enumerate(zip(expected, predicted, strict=True)):
+            if not number:
+                break
+            true = entities([names[i] for i in tags])
+            said = entities([names[i] for i in found])
+            for name, whole in {"expected": true, "predicted": said, "true_positives": true & said}.items():
+                for entity, _, _ in whole:
+                    counted[name][row, number[entity]] += 1
+        right = [(tags[: len(found)] == found).sum() for tags, found in zip(expected, predicted, strict=True)]
+        return {"words": np.array(list(map(len, expected))), "right": np.array(right), **counted}
+
+    def metrics(self, sums: Sums) -> dict[str, float]:
         """Accuracy by word and, where tags are of an entity scheme, F1 by whole entity (CoNLL-2000: type and both ends
         right). A word that was not read counts as wrong."""
-        words = sum(map(len, expected))
-        right = sum(int((e[: len(p)] == p).sum()) for e, p in zip(expected, predicted, strict=True))
-        result: dict[str, Any] = {"words": words, "accuracy": right / max(1, words)}
-        if not has_scheme(self.output.labels):
+        result: dict[str, Any] = {"accuracy": divided(sums["right"], sums["words"])}
+        if not self.types:
             return result
-        names = [*self.output.labels, "O"]  # -1, a word without a token, is no entity
-        true = [entities([names[i] for i in tags]) for tags in expected]
-        found = [entities([names[i] for i in tags]) for tags in predicted]
-        right = sum(len(t & f) for t, f in zip(true, found, strict=True))
-        all_true, all_found = sum(map(len, true)), sum(map(len, found))
+        all_types = {name: sums[name].sum() for name in ("true_positives", "expected", "predicted")}
         return result | {
-            "precision": right / max(1, all_found),
-            "recall": right / max(1, all_true),
-            "f1": 2 * right / max(1, all_found + all_true),
+            "precision": divided(all_types["true_positives"], all_types["predicted"]),
+            "recall": divided(all_types["true_positives"], all_types["expected"]),
+            "f1": f1_scores(all_types),
         }
+
+    def details(self, sums: Sums) -> dict[str, Any]:
+        return {"words": int(sums["words"]), **({"classes": by_class(sums, self.types)} if self.types else {})}
 
 
 def words_of(text: str, tags: Any = None) -> list[str]:

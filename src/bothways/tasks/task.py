@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from bothways.batch import Predictions, Reads
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig, OutputKind
 from bothways.model.outputs import OutputLayer
+from bothways.tasks.metrics import Statistics, Sums
 from bothways.tokenizer import Encoding, Text
 
 Value = Any
@@ -34,16 +35,30 @@ class Task(ABC):
     """What its layer reads, unless told otherwise."""
     pretokenized: ClassVar[bool] = False
     """Whether texts come as words, because each word has a label of its own."""
+    names_labels: ClassVar[bool] = True
+    """Whether its values name labels, rather than being numbers."""
     least_labels: ClassVar[int] = 2
     """With fewer there is nothing to tell apart."""
+    exclusive: ClassVar[bool] = False
+    """Whether each text has exactly one label, so that it matters that a text may be of none."""
+    weighs_classes: ClassVar[bool] = False
+    """Whether classes of unequal size have weights, unless told otherwise."""
+    chosen_by: ClassVar[tuple[str, ...]]
+    """The metric by which one model is preferred to another, 1 at best: the first of these that was measured."""
 
-    def __init__(self, output: OutputConfig) -> None:
-        self.output = output
+    def __init__(self, output: OutputConfig, detector: OutputConfig | None = None) -> None:
+        """`detector`: the output layer that tells how far texts are from its classes, if there is one."""
+        self.output, self.detector = output, detector
 
     @property
     def name(self) -> str:
         """The name of the output layer."""
         return self.output.name
+
+    @property
+    def layers(self) -> tuple[OutputConfig, ...]:
+        """The output layers whose logits it needs."""
+        return (self.output,) if self.detector is None else (self.output, self.detector)
 
     # ── Cell → value → target ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -61,6 +76,11 @@ class Task(ABC):
     def labels_in(cls, value: Value) -> Iterable[str]:
         """The labels that a value names."""
         return value
+
+    @classmethod
+    def same(cls, one: Value, other: Value) -> bool:
+        """Whether two values say the same."""
+        return one == other
 
     @classmethod
     def learn(cls, name: str, column: str, values: Sequence[Value], source: str) -> OutputConfig:
@@ -110,6 +130,24 @@ class Task(ABC):
         """Targets that are easy to learn, and what to do to the trained layer so that it gives them as they were."""
         return targets, lambda layer: None
 
+    def label_counts(self, targets: Sequence[Target]) -> np.ndarray:
+        """(labels,) int64: how often each label is in some targets; nothing for an output without labels."""
+        return np.zeros(0, np.int64)
+
+    def class_weights(self, targets: Sequence[Target], power: float) -> tuple[float, ...]:
+        """A factor on the loss of each class, the greater the rarer it is in `targets`: (rows / (classes × rows of the
+        class)) ^ power, so with a power of 1 scikit-learn's "balanced", where all classes weigh the same.
+
+        Their mean over the targets is 1, so that a loss is of the size it was, and an update may divide by its number
+        of targets: dividing by the sum of their weights, as PyTorch's mean does, a rare row would count less if it is
+        among others of its class. Empty for an output without classes.
+        """
+        counts = self.label_counts(targets)
+        if not counts.sum():
+            return ()
+        weights = np.where(counts, (counts.sum() / len(counts) / np.maximum(counts, 1)) ** power, 1.0)
+        return tuple(map(float, weights * counts.sum() / (weights * counts).sum()))
+
     # ── Logits → probabilities → decision → answer ──────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -120,26 +158,92 @@ class Task(ABC):
     def decide(self, probabilities: np.ndarray) -> Decision:
         """The decision about one text: (width,) → what `target` gives."""
 
+    def known(self, predictions: Predictions) -> np.ndarray | None:
+        """(texts,) bool: whether a text is of any of the classes at all; None if that cannot be told."""
+        if self.detector is None or self.detector.distance_threshold is None:
+            return None
+        return predictions.logits[self.detector.name][:, 0] <= self.detector.distance_threshold
+
+    def calibrated(self, predictions: Predictions, targets: Sequence[Target]) -> OutputConfig:
+        """The output layer with scores that mean what they say, from predictions of rows that training has not seen."""
+        return self.output
+
+    def with_sets(self, predictions: Predictions, targets: Sequence[Target], coverage: float) -> OutputConfig:
+        """The output layer with prediction sets, if its kind has them."""
+        return self.output
+
     @abstractmethod
     def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
         """What is said of one text, as JSON."""
 
-    # ── How good it is ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── What it tells of labels ─────────────────────────────────────────────────────────────────────────────────────
 
-    def metrics(self, expected: Sequence[Target], predicted: Sequence[Decision]) -> dict[str, Any]:
-        """The metrics that the field quotes for this kind, over the rows that say something; "examples" counts them."""
-        pairs = [(e, p) for e, p in zip(expected, predicted, strict=True) if self.labelled(e)]
-        if not pairs:
-            return {"examples": 0}
-        measured = self.measure(*map(list, zip(*pairs, strict=True)))
-        return {
-            "examples": len(pairs),
-            **{name: value if isinstance(value, int) else float(value) for name, value in measured.items()},
-        }
+    @classmethod
+    @abstractmethod
+    def written(cls, value: Value) -> str:
+        """A value as a cell of a table has it."""
 
     @abstractmethod
-    def measure(self, expected: list[Target], predicted: list[Decision]) -> dict[str, Any]:
-        """The metrics of one decision or more, all of texts whose target says something."""
+    def decided(self, decision: Decision) -> Value:
+        """A decision as the value that a table would have."""
+
+    def linear_model(self, C: float) -> Any:
+        """A scikit-learn classifier of vectors, not fitted, whose probabilities have the form of `probabilities`. `C`:
+        how freely it may follow the rows, as scikit-learn has it.
+
+        Raises InputError if this kind has none.
+        """
+        raise InputError(
+            f"Output {self.name!r} ({self.kind}) cannot be learned by a linear model of whole texts; give a trained "
+            f"model (--model), or name outputs of another kind alone (--output)."
+        )
+
+    def label_errors(
+        self, targets: Sequence[Target], probabilities: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How sure it is that each target is right, and which are probably wrong (confident learning, arXiv
+        1911.00068, by cleanlab). All targets say something.
+
+        → (rows,) float, 0 to 1; (rows,) bool. Raises InputError if this kind is not looked at.
+        """
+        raise InputError(
+            f"Output {self.name!r} ({self.kind}) has no labels that could be wrong; name another (--output)."
+        )
+
+    def uncertainty(self, probabilities: np.ndarray) -> float:
+        """How little a model knows about one text, 0 to 1: how little the best answer is ahead of the next best, the
+        mean over its decisions; 0 where nothing is decided."""
+        return 0.0
+
+    # ── How good it is ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def statistics(self, expected: list[Target], probabilities: Sequence[np.ndarray]) -> Statistics:
+        """Of each of some rows what its metrics are counted from; all rows say something (`tasks.metrics`)."""
+
+    def goodness(self, metrics: Mapping[str, Any]) -> float:
+        """The metric by which models are chosen, out of what `metrics` gave; 0 if nothing was measured."""
+        return next((float(metrics[name]) for name in self.chosen_by if name in metrics), 0.0)
+
+    def collapsed(self, expected: Sequence[Target], predicted: Sequence[Decision]) -> bool:
+        """Whether training has failed so far that every text gets one answer where several are right."""
+        return False
+
+    @abstractmethod
+    def metrics(self, sums: Sums) -> dict[str, float]:
+        """The metrics that the field quotes for this kind, from the sums of statistics over rows."""
+
+    def details(self, sums: Sums) -> dict[str, Any]:
+        """What else is worth knowing, as JSON, from the same sums."""
+        return {}
+
+    def pairs(self, expected: list[Target], probabilities: Sequence[np.ndarray]) -> np.ndarray | None:
+        """(rows, 2): what is expected and predicted, where a metric needs to see rows side by side."""
+        return None
+
+    def metrics_of_pairs(self, pairs: np.ndarray) -> dict[str, float]:
+        """Metrics of `pairs` of all rows, or of a sample of them."""
+        return {}
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
@@ -170,6 +274,12 @@ def shown(labels: Sequence[str], most: int = 10) -> str:
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     """(…, classes) → the same as probabilities, in float32."""
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=-1).numpy()
+
+
+def closeness(probabilities: np.ndarray) -> np.ndarray:
+    """How close the second of the classes is to the first: 1 − margin. (…, classes) → (…,)"""
+    second, first = np.moveaxis(np.sort(probabilities, axis=-1)[..., -2:], -1, 0)
+    return 1 - (first - second)
 
 
 def rounded(value: float) -> float:

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from bothways.errors import InputError
 from bothways.files.writing import new_directory
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 from bothways.training.distributed import Ranks, distribute_like, full_tensor
 from bothways.training.log import RecentLosses, TrainingLog
 from bothways.training.optimization import Muon
@@ -59,7 +59,7 @@ class State:
     digests: str
     """What tells it from every other."""
 
-    def restore(self, bert: Bert, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def restore(self, bert: TextModel, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Put weights and moments back where they were."""
         optimizer_of = owners(optimizers)
         with torch.no_grad():
@@ -104,7 +104,7 @@ class Checkpoints:
 
     def restore(
         self,
-        bert: Bert,
+        bert: TextModel,
         optimizers: Sequence[torch.optim.Optimizer],
         log: TrainingLog,
         recent: RecentLosses,
@@ -124,7 +124,7 @@ class Checkpoints:
 
     def save(
         self,
-        bert: Bert,
+        bert: TextModel,
         optimizers: Sequence[torch.optim.Optimizer],
         log: TrainingLog,
         recent: RecentLosses,

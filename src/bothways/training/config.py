@@ -11,6 +11,8 @@ from bothways.errors import InputError
 
 Precision = Literal["fp32", "bf16"]
 OptimizerName = Literal["adamw", "muon"]
+SEEDS = 1 << 32
+"""How many seeds there are."""
 Chosen = TypeVar("Chosen", bound="TrainingConfig")
 
 
@@ -59,7 +61,7 @@ class Settings:
         self.require_least(1, "muon_every")
         self.require(self.gradient_clip > 0, "gradient_clip", "a number above 0")
         self.require_least(1, "micro_batch_tokens")
-        self.require(0 <= self.seed < 1 << 32, "seed", "0 or more, below 2^32")
+        self.require(0 <= self.seed < SEEDS, "seed", "0 or more, below 2^32")
 
     def require(self, holds: bool, setting: str, wanted: str) -> None:
         """Raise InputError, naming the flag, unless a setting makes sense (NaN never does)."""
@@ -82,10 +84,15 @@ class TrainingConfig(Settings):
     muon_every: int = 1
     micro_batch_tokens: int = 8192
     precision: Precision = "fp32"
+    embedding_rate: float = 1.0
+    """How many times the learning rate the token embeddings have."""
+    output_rate: float = 1.0
+    """How many times the learning rate the output layers have."""
 
     @classmethod
     def of(cls: type[Chosen], settings: Settings) -> Chosen:
         """The part of a recipe's settings that the loop reads, after the recipe has chosen."""
-        chosen = {field.name: getattr(settings, field.name) for field in fields(cls)}
+        names = [field.name for field in fields(cls) if hasattr(settings, field.name)]  # pre-training has fewer
+        chosen = {name: getattr(settings, name) for name in names}
         assert None not in chosen.values(), "the recipe has left a setting open"
         return cls(**chosen)

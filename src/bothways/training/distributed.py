@@ -17,7 +17,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from bothways.errors import InputError
-from bothways.model.bert import Bert
+from bothways.model.text_model import Model, TextModel
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,17 @@ class Ranks:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def shard(self, bert: Bert) -> Bert:
+    def shard(self, model: Model) -> Model:
         """A copy of a model whose weights are shared out over all ranks, layer by layer (FSDP2, arXiv 2304.11277)."""
         from torch.distributed.fsdp import fully_shard
 
-        bert = copy.deepcopy(bert)
-        for module in (*bert.encoder.layers, bert):
-            fully_shard(module)
-        return bert
+        model = copy.deepcopy(model)
+        for layer in model.layers:
+            fully_shard(layer)
+        fully_shard(model)
+        return model
 
-    def gather(self, sharded: Bert, into: Bert) -> None:
+    def gather(self, sharded: TextModel, into: TextModel) -> None:
         """Copy the weights of a sharded model into one that is whole."""
         with torch.no_grad():
             for parameter, goal in zip(sharded.parameters(), into.parameters(), strict=True):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bothways.errors import InputError
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 from bothways.training.distributed import Ranks, local_tensor
 
 
@@ -24,6 +24,10 @@ class TrainingLog:
     """Training texts that were longer than the model reads."""
     dropped: float = 0.0
     """Share of the tokens of all training texts that were not read."""
+    restarts: int = 0
+    """How often training started anew, since it had collapsed; the rest is of the last time."""
+    best_update: int | None = None
+    """The update whose weights were kept by early stopping."""
     seconds: float = 0.0
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """By output layer: (update, mean loss since the entry before)."""
@@ -36,7 +40,7 @@ class TrainingLog:
 
     def restore(self, measured: Mapping[str, Any]) -> None:
         """Go on with what a checkpoint has kept; the peak is that of today's hardware."""
-        for name in ({known.name for known in fields(self)} - {"peak"}) & set(measured):
+        for name in {known.name for known in fields(self)} & measured.keys() - {"peak"}:
             setattr(self, name, measured[name])
         for series in ("losses", "held_out"):  # JSON knows no tuples
             setattr(self, series, {n: [tuple(e) for e in entries] for n, entries in measured[series].items()})
@@ -95,7 +99,7 @@ class RecentLosses:
         return means
 
 
-def require_finite(bert: Bert, update: int, ranks: Ranks) -> None:
+def require_finite(bert: TextModel, update: int, ranks: Ranks) -> None:
     """Raise InputError if a weight is no longer a number, which losses tell only in the update after."""
     finite = torch.stack([local_tensor(parameter.detach()).isfinite().all() for parameter in bert.parameters()])
     if ranks.any(not finite.all()):

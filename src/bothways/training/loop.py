@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from bothways.batch import TrainingBatch
 from bothways.errors import Stopped
 from bothways.hardware import default_device, keep_freed_memory
-from bothways.model.bert import Bert
+from bothways.model.text_model import Model
 from bothways.progress import Progress
 from bothways.randomness import keeping_torch_state
 from bothways.training.checkpoint import Checkpoints, asked_to_stop
@@ -40,6 +40,10 @@ class Batches(Protocol):
         """The micro-batches of one update: a pure function of `step`, so that a run can start anywhere."""
 
 
+AfterUpdate = Callable[[Any, TrainingLog], bool | None]
+"""Called after each update with the model as it is; True ends the training."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What a run tells of itself, and how often."""
@@ -55,13 +59,13 @@ class Report:
 
 
 def train(
-    bert: Bert,
+    bert: Model,
     batches: Batches,
     config: TrainingConfig,
     *,
     device: torch.device | None = None,
     checkpoints: Checkpoints | None = None,
-    after_update: Callable[[Bert, TrainingLog], None] | None = None,
+    after_update: AfterUpdate | None = None,
     ranks: Ranks = SINGLE_PROCESS,
     report: Report = Report(),
 ) -> TrainingLog:
@@ -69,8 +73,9 @@ def train(
 
     With `checkpoints` it goes on from the newest of them and writes new ones; asked to stop (SIGTERM) it writes one
     and raises `Stopped`. The weights at the end are the same, bit for bit, however often it was stopped or killed (on
-    the same machine). `after_update(model as it is, log)` is called after each update. `ranks`: the processes that
-    share every update; `batches` has this one's part. PyTorch's random state is left as it was.
+    the same machine). `after_update(model as it is, log)` is called after each update; True, which it has to say on all
+    `ranks`, ends the training. `ranks`: the processes that share every update; `batches` has this one's part. PyTorch's
+    random state is left as it was.
     """
     keep_freed_memory()
     device = ranks.device or device or default_device()
@@ -108,7 +113,7 @@ class _Loop:
         log: TrainingLog,
         recent: RecentLosses,
         checkpoints: Checkpoints | None,
-        after_update: Callable[[Bert, TrainingLog], None] | None,
+        after_update: AfterUpdate | None,
         report: Report,
     ) -> None:
         self.step, self.batches, self.log, self.recent = step, batches, log, recent
@@ -133,7 +138,8 @@ class _Loop:
                 self.count(number + 1, update)
                 log.seconds = before + time.perf_counter() - started
                 progress.update(log.updates, **log.latest())
-                self.call_back()
+                if self.call_back():
+                    break
                 if self.checkpoints is not None and log.updates < self.total:
                     self.keep(self.checkpoints, stop.is_set())
 
@@ -164,12 +170,14 @@ class _Loop:
             for output, loss in self.recent.means().items():
                 log.losses.setdefault(output, []).append((updates, loss))
 
-    def call_back(self) -> None:
-        """Have the caller look at the model."""
-        if self.after_update is not None:
-            with torch.compiler.set_stance("force_eager") if self.step.compiles else nullcontext():
-                self.after_update(self.bert, self.log)
-            self.bert.train()
+    def call_back(self) -> bool:
+        """Have the caller look at the model. Returns whether it has seen enough."""
+        if self.after_update is None:
+            return False
+        with torch.compiler.set_stance("force_eager") if self.step.compiles else nullcontext():
+            enough = self.after_update(self.bert, self.log)
+        self.bert.train()
+        return bool(enough)
 
     def keep(self, checkpoints: Checkpoints, asked: bool) -> None:
         """Write a checkpoint if it is time, or, if the run was asked to stop, write one and stop."""

@@ -8,31 +8,41 @@ import torch
 from torch import Tensor
 
 from bothways.hardware import resolve
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 from bothways.training.config import OptimizerName
 from bothways.training.distributed import is_distributed
 
 
 def optimizers_for(
-    bert: Bert,
+    bert: TextModel,
     name: OptimizerName = "adamw",
     *,
     learning_rate: float,
     weight_decay: float,
     muon_every: int = 1,
+    embedding_rate: float = 1.0,
+    output_rate: float = 1.0,
     recorded: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """`adamw`: AdamW for everything (arXiv 1711.05101). `muon`: Muon for the weight matrices of the encoder's layers,
     AdamW for the rest. Matrices decay; vectors (biases, norms) do not.
 
     Muon's updates are scaled to the size of AdamW's (arXiv 2502.16982, section 2.2), so one learning rate suits both.
-    `muon_every`: see `Muon`. `recorded`: their steps will be part of a CUDA graph.
+    `muon_every`: see `Muon`. `embedding_rate`, `output_rate`: how many times the learning rate the token embeddings and
+    the output layers have, the `times` of their groups. `recorded`: their steps will be part of a CUDA graph.
     """
     trained = [p for p in bert.parameters() if p.requires_grad]
     in_layers = {p for p in bert.encoder.parameters() if p.ndim == 2} if name == "muon" else set()
+    times: dict[Tensor, float] = dict.fromkeys(trained, 1.0)
+    times |= dict.fromkeys(bert.outputs.parameters(), output_rate)
+    times[bert.token_embedding.weight] = embedding_rate
+    kinds: dict[tuple[float, bool], list[Tensor]] = {}
+    for parameter in trained:
+        if parameter not in in_layers:
+            kinds.setdefault((times[parameter], parameter.ndim <= 1), []).append(parameter)
     groups = [
-        {"params": [p for p in trained if p.ndim > 1 and p not in in_layers], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": kinds[kind], "weight_decay": 0.0 if kind[1] else weight_decay, "times": kind[0]}
+        for kind in sorted(kinds)
     ]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True, capturable=recorded)
@@ -65,7 +75,7 @@ class Muon(torch.optim.Muon):
         super().__init__(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self.every, self.together = every, together
         for group in self.param_groups:
-            group["update"] = 0
+            group["update"], group["times"] = 0, 1.0
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

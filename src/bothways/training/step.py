@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bothways.batch import TrainingBatch
 from bothways.hardware import autocast, compiles_each_shape, resolve
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 from bothways.training.config import TrainingConfig
 from bothways.training.cuda_graphs import CudaGraphs, Work, shape_of, tensors_of, with_tensors
 from bothways.training.distributed import SINGLE_PROCESS, Ranks, is_distributed
@@ -34,7 +34,9 @@ class EagerStep:
     round_up_to: int | None
     """Batches are rounded up to multiples of this at least, so that few shapes remain; None: they stay as they are."""
 
-    def __init__(self, bert: Bert, config: TrainingConfig, device: torch.device, ranks: Ranks = SINGLE_PROCESS) -> None:
+    def __init__(
+        self, bert: TextModel, config: TrainingConfig, device: torch.device, ranks: Ranks = SINGLE_PROCESS
+    ) -> None:
         """`bert`: on `device`, perhaps shared out over `ranks`."""
         self.bert, self.config, self.device, self.ranks = bert, config, device, ranks
         self.dtype = resolve(config.precision, device)
@@ -52,6 +54,8 @@ class EagerStep:
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             muon_every=config.muon_every,
+            embedding_rate=config.embedding_rate,
+            output_rate=config.output_rate,
             recorded=recorded,
         )
 
@@ -78,7 +82,8 @@ class EagerStep:
         torch.nn.utils.clip_grad_norm_(self.bert.parameters(), self.config.gradient_clip)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"], group["update"] = rate, number
+                group["lr"] = rate if group["times"] == 1 else rate * group["times"]
+                group["update"] = number
             optimizer.step()
             optimizer.zero_grad(set_to_none=is_distributed(group["params"][0]))  # else they stay where they are
 
@@ -86,7 +91,9 @@ class EagerStep:
 class RecordedStep(EagerStep):
     """The same, recorded as CUDA graphs."""
 
-    def __init__(self, bert: Bert, config: TrainingConfig, device: torch.device, ranks: Ranks = SINGLE_PROCESS) -> None:
+    def __init__(
+        self, bert: TextModel, config: TrainingConfig, device: torch.device, ranks: Ranks = SINGLE_PROCESS
+    ) -> None:
         super().__init__(bert, config, device, ranks)
         self.optimizers = self._optimizers(recorded=True)
         self.round_up_to = 256  # a recording is of all shapes together, so they have to be fewer
@@ -108,7 +115,7 @@ class RecordedStep(EagerStep):
         self.graphs(number % self.config.muon_every, work, [torch.tensor(rate).pin_memory()])
 
 
-def step_for(bert: Bert, config: TrainingConfig, device: torch.device, ranks: Ranks) -> EagerStep:
+def step_for(bert: TextModel, config: TrainingConfig, device: torch.device, ranks: Ranks) -> EagerStep:
     """The fastest step that does what is asked for: neither dropout nor what shards exchange can be replayed."""
     dropping = any(module.p > 0 for module in bert.modules() if isinstance(module, torch.nn.Dropout))
     bf16_on_cuda = device.type == "cuda" and resolve(config.precision, device) == torch.bfloat16
@@ -117,26 +124,26 @@ def step_for(bert: Bert, config: TrainingConfig, device: torch.device, ranks: Ra
     return EagerStep(bert, config, device, ranks)
 
 
-def keep_gradients_in_place(bert: Bert, device: torch.device) -> None:
+def keep_gradients_in_place(bert: TextModel, device: torch.device) -> None:
     """Give every parameter a gradient that stays where it is, to be added to and set to zero, never allocated anew.
 
     On a CPU the gradient of the token embeddings then arrives as the few rows of the batch and is added to its buffer;
     a fresh dense gradient of the whole table would cost more than the rest of a small update (docs/decisions.md).
     """
-    bert.embeddings.token.sparse = device.type == "cpu"
+    bert.token_embedding.sparse = device.type == "cpu"
     for parameter in bert.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
 
 
 @contextmanager
-def compiled(bert: Bert) -> Iterator[None]:
+def compiled(bert: TextModel) -> Iterator[None]:
     """Inside, the methods of `bert` in which no token sees another are compiled, once for any number of tokens.
 
     Attention is left out: it is one kernel already, and would be compiled anew for every list of lengths.
     """
-    parts: list[tuple[torch.nn.Module, str]] = [(bert.embeddings, "forward")]
-    parts += [(layer, "after_attention") for layer in bert.encoder.layers]
+    parts: list[tuple[torch.nn.Module, str]] = [(bert.get_submodule("embeddings"), "forward")]
+    parts += [(layer, "after_attention") for layer in bert.layers]
     parts += [(output, method) for output in bert.outputs for method in ("forward", "loss")]
     for module, method in parts:
         vars(module)[method] = torch.compile(getattr(module, method), dynamic=True)
@@ -150,7 +157,7 @@ def compiled(bert: Bert) -> Iterator[None]:
 
 
 def backward(
-    bert: Bert,
+    bert: TextModel,
     update: list[TrainingBatch],
     dtype: torch.dtype,
     device: torch.device,
@@ -178,7 +185,7 @@ def backward(
 
 
 def forward_and_backward(
-    bert: Bert, batch: TrainingBatch, dtype: torch.dtype, device: torch.device, given: Sequence[Tensor]
+    bert: TextModel, batch: TrainingBatch, dtype: torch.dtype, device: torch.device, given: Sequence[Tensor]
 ) -> Sequence[Tensor]:
     """Add the gradients of a micro-batch whose tensors are `given`, and last what each output's loss is to be
     multiplied with, (outputs,). Returns the summed losses, (outputs,)."""

@@ -13,21 +13,12 @@ from functools import cache
 import torch
 
 from bothways.batch import PackedBatch
-from bothways.model.bert import Bert
+from bothways.model.text_model import TextModel
 
 
-def training_operations(bert: Bert, batch: PackedBatch) -> float:
+def training_operations(model: TextModel, batch: PackedBatch) -> float:
     """Floating-point operations of one forward and backward pass over `batch`."""
-    config = bert.config.encoder
-    hidden, tokens = config.hidden_size, len(batch.token_ids)
-    read = batch.tokens_read({output.config.reads for output in bert.outputs})
-    computed = tokens if read is None else len(read)
-    after_attention = hidden * hidden + 2 * hidden * config.feed_forward_size
-    weights = tokens * 3 * hidden * hidden * config.layers + after_attention * (tokens * (config.layers - 1) + computed)
-    weights += len(batch.lengths) * hidden * hidden  # pooling
-    weights += sum(batch.size(output.config.reads) * output.multiplications for output in bert.outputs)
-    attention = config.layers * 2 * hidden * sum(length * length for length in batch.lengths)
-    return 3 * 2 * float(weights + attention)
+    return 3 * 2 * model.multiplications(batch)
 
 
 @cache

@@ -1,0 +1,81 @@
+"""A pre-trained encoder as it is, and a logistic regression on what it says: no fine-tuning."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from bothways.baselines.base import Baseline
+from bothways.baselines.parts import probabilities_of, read_part, write_part
+from bothways.batch import PackedBatch
+from bothways.batching import by_length
+from bothways.classifier import warn_if_truncated
+from bothways.formats.hub import AUTO, locate
+from bothways.formats.reading import load_model
+from bothways.formats.writing import save_model
+from bothways.inference.backend import TorchBackend
+from bothways.inference.engine import ALONE_TOKENS
+from bothways.model.bert import Bert
+from bothways.tokenizer import Tokenizer
+
+
+class FrozenEncoder(Baseline):
+    """The mean of a text's tokens in the last layer, each feature standardized, and a scikit-learn classifier."""
+
+    def __init__(
+        self, encoder: str | os.PathLike = AUTO, classifier: Any = None, *, max_length: int | None = None
+    ) -> None:
+        """`encoder`: as in `TextClassifier`. `classifier`: None: logistic regression. `max_length`: texts are truncated
+        to this many tokens; None: to the encoder's longest."""
+        self.encoder = encoder
+        self.classifier = classifier
+        self.max_length = max_length
+
+    def _learn(self, texts: list[Any], pairs: list[Any] | None, targets: np.ndarray) -> None:
+        self._use(*load_model(locate(self.encoder, texts))[:2])
+        self.classifier_ = standardized_regression() if self.classifier is None else clone(self.classifier)
+        self.classifier_.fit(self._features(texts, pairs), targets)
+
+    def _probabilities(self, texts: list[Any], pairs: list[Any] | None) -> np.ndarray:
+        return probabilities_of(self.classifier_, self._features(texts, pairs))
+
+    def _use(self, bert: Bert, tokenizer: Tokenizer) -> None:
+        bert.attach()  # what an earlier training has put on top is not read
+        self.bert_, self.tokenizer_ = bert, tokenizer
+        self.backend_ = TorchBackend(bert, ())
+
+    @torch.inference_mode()
+    def _features(self, texts: list[Any], pairs: list[Any] | None) -> np.ndarray:
+        """(texts, hidden) float32."""
+        longest = min(self.max_length or self.bert_.config.longest, self.bert_.config.longest)
+        encodings = self.tokenizer_.encode_batch(texts, pairs, max_length=longest)
+        warn_if_truncated(sum(encoding.dropped > 0 for encoding in encodings), len(encodings), longest)
+        features = np.empty((len(encodings), self.bert_.config.encoder.hidden_size), np.float32)
+        for rows in by_length([len(encoding) for encoding in encodings], ALONE_TOKENS):
+            batch = PackedBatch.pack([encodings[i] for i in rows]).to(self.backend_.device)
+            given = batch.rounded_up() if self.backend_.rounds_up else batch
+            means = self.backend_.bert.represent(given, {"mean"})["mean"]
+            features[rows] = means[: len(rows)].float().cpu().numpy()
+        return features
+
+    def _write(self, directory: Path) -> None:
+        save_model(directory / "encoder", self.bert_, self.tokenizer_)
+        write_part(self.classifier_, directory / "classifier.skops")
+
+    def _read(self, directory: Path) -> None:
+        self._use(*load_model(directory / "encoder")[:2])
+        self.classifier_ = read_part(directory / "classifier.skops")
+
+
+def standardized_regression() -> Any:
+    """Logistic regression of features that are few and dense."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))

@@ -1,0 +1,1 @@
+"""Any set of methods on the same rows: which is good enough, and what it costs."""

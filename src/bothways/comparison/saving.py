@@ -1,0 +1,60 @@
+"""A trained method on disk, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bothways.comparison.measure import Clock
+from bothways.errors import InputError
+
+
+class Saver:
+    """Writes a trained method into a directory; one that cannot be written has been measured all the same."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path, self.clock = path, clock
+
+    def __call__(self, estimator: Any) -> dict[str, int | None]:
+        """→ "parameters" and "bytes", None for what cannot be told."""
+        size = None
+        if hasattr(estimator, "save"):
+            try:
+                estimator.save(self.path)
+                size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+            except InputError as error:
+                self.clock.tell(f"It is not saved: {error}")
+        return {"parameters": parameters_of(estimator), "bytes": size}
+
+
+def parameters_of(estimator: Any) -> int | None:
+    """How many numbers an estimator has learned: weights of a network, coefficients, weights of words, nodes of trees.
+
+    None if none are found.
+    """
+    return sum(sizes(estimator, set())) or None
+
+
+def sizes(part: Any, seen: set[int]) -> Iterable[int]:
+    """The numbers of a part and of the parts in it, each once."""
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    if isinstance(part, np.ndarray):
+        if part.dtype.kind == "f":  # whole numbers are indices and labels
+            yield part.size
+    elif hasattr(part, "node_count"):  # a tree of a forest
+        yield part.node_count
+    elif callable(getattr(part, "parameters", None)):  # a network of torch
+        yield sum(parameter.numel() for parameter in part.parameters())
+    elif isinstance(part, (list, tuple)):
+        for one in part if len(part) < 10_000 else ():
+            yield from sizes(one, seen)
+    elif hasattr(part, "get_params") or type(part).__module__.startswith("sklearn."):
+        for name, value in vars(part).items():
+            # What was learned has a name that ends so (scikit-learn's convention); _tfidf holds the weights of words.
+            if name.endswith("_") or name in ("_tfidf", "steps", "transformer_list"):
+                yield from sizes(value, seen)
