@@ -192,7 +192,14 @@ def long_films(rows: int) -> tuple[list[str], list[str]]:
 
 def test_windows_find_what_neither_end_has(tmp_path: Path, encoder_directory: Path) -> None:
     texts, labels = long_films(300)
-    chosen = {"epochs": 12, "learning_rate": 3e-3, "batch_size": 16, "precision": "fp32", "max_length": 20}
+    chosen = {
+        "epochs": 12,
+        "learning_rate": 3e-3,
+        "batch_size": 16,
+        "precision": "fp32",
+        "max_length": 20,
+        "held_out": 0.0,
+    }
     ends = TextClassifier(encoder_directory, long_texts="both", **{**chosen, "epochs": 3})
     with pytest.warns(UserWarning, match="300 of 300 texts are longer than 20 tokens"):
         ends.fit(texts, labels)
