@@ -39,7 +39,7 @@ def fit_detector(bert: Bert, engine: Engine, task: Task, train: Table, *, seed: 
     np.add.at(means, classes, found)
     means /= np.maximum(counts, 1)[:, None]
     covariance = LedoitWolf(assume_centered=True).fit(found - means[classes]).covariance_
-    whitening = np.linalg.cholesky(np.linalg.inv(covariance + 1e-9 * np.trace(covariance) * np.eye(len(covariance))))
+    whitening = whitened_by(covariance)
     layer = bert.add(
         OutputConfig(
             name=f"{task.name}.known",
@@ -55,6 +55,13 @@ def fit_detector(bert: Bert, engine: Engine, task: Task, train: Table, *, seed: 
         layer.whitening.copy_(torch.from_numpy(whitening.T))
         layer.means.copy_(torch.from_numpy(whitened))
     return layer
+
+
+def whitened_by(covariance: np.ndarray) -> np.ndarray:
+    """(hidden, hidden) → (hidden, hidden): x times this has a covariance of 1. Directions in which nothing varies, as
+    where all texts are the same, count as varying a little."""
+    variances, directions = np.linalg.eigh(covariance)
+    return directions / np.sqrt(np.maximum(variances, max(1e-6 * variances[-1], 1e-10)))
 
 
 def rows_of_each_class(targets: np.ndarray, most: int, seed: int) -> np.ndarray:

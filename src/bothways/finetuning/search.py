@@ -122,9 +122,8 @@ class Trials:
             for output, figures in done.metrics["outputs"].items()
         }
         seconds = round(done.log.seconds, 2)
-        self.entries.append(
-            {"settings": dict(settings), "goodness": goodness(done), "seconds": seconds, "outputs": measured}
-        )
+        used = {name: done.metrics["training"]["settings"][name] for name in settings}  # after a collapse other ones
+        self.entries.append({"settings": used, "goodness": goodness(done), "seconds": seconds, "outputs": measured})
         shown = ", ".join(f"{name} {readable(value)}" for name, value in settings.items())
         best = max(entry["goodness"] for entry in self.entries)
         left = clock(max(0.0, self.deadline - time.monotonic()))
