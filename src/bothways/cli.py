@@ -347,6 +347,8 @@ def compare(
     seeds: int = 1,
     curve: bool = False,
     encoder: str = AUTO,
+    word_vectors: str | None = None,
+    static_vectors: str | None = None,
     text: str = "text",
     text_pair: str | None = None,
     label: str = "label",
@@ -364,20 +366,24 @@ def compare(
         seeds: Runs of each method that depends on chance; their mean and deviation are shown.
         curve: Train on 100, 300, 1,000, … rows, too, and draw how accuracy grows with them.
         encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
+        word_vectors: File of published vectors for glove, rnn and lstm, in place of ones learned from the rows.
+        static_vectors: Directory that model2vec has saved, for the method static_vectors.
         text: Column of the text.
         text_pair: Column of the second text of a pair.
         label: Column of the label.
         rows: Train on so many rows at most, drawn at random.
         overwrite: Replace the directory if it exists.
     """
+    from bothways.baselines.methods import Options
     from bothways.comparison.methods import contenders
     from bothways.comparison.page import show
     from bothways.comparison.run import compare as recipe
     from bothways.comparison.run import named
 
     require_standard_output()
+    options = Options(encoder=encoder, word_vectors=word_vectors, static_vectors=static_vectors)
     found = recipe(
-        named(methods, contenders(encoder)),
+        named(methods, contenders(options)),
         train,
         test,
         out,

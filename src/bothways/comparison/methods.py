@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from bothways.baselines.methods import METHODS, Method, Options
 from bothways.comparison.measure import Contender
 from bothways.evaluation.page import Words
-from bothways.formats.hub import AUTO
 
 TITLES = {
     "majority": Words("majority class", "多数类"),
@@ -28,13 +27,13 @@ TITLES = {
 """Names that fit into a table and a sentence; a method without one goes by its own."""
 
 
-def contenders(encoder: str | os.PathLike = AUTO) -> dict[str, Contender]:
-    """By name. `encoder`: what BERT starts from."""
+def contenders(options: Options = Options()) -> dict[str, Contender]:
+    """By name. `options`: what they start from; the seed is that of each run."""
     return {
         name: Contender(
             name,
             TITLES.get(name) or Words(name, name),
-            partial(made, method, encoder),
+            partial(made, method, options),
             about=Words(method.english, method.chinese),
             extra=method.extra,
         )
@@ -42,6 +41,6 @@ def contenders(encoder: str | os.PathLike = AUTO) -> dict[str, Contender]:
     }
 
 
-def made(method: Method, encoder: str | os.PathLike, seed: int) -> Any:
+def made(method: Method, options: Options, seed: int) -> Any:
     """An estimator that has learned nothing yet."""
-    return method.make(Options(encoder=encoder, seed=seed, verbose=True))
+    return method.make(replace(options, seed=seed, verbose=True))
