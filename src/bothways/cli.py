@@ -362,7 +362,7 @@ def compare(
         test: Table on which every method is evaluated.
         out: Directory to write: compare.json, report.html, and each trained method in a directory of its name.
         dev: Table by which methods are ranked, so that the best is not chosen by the test rows.
-        methods: Names with commas between them; all unless told.
+        methods: Names with commas between them; unless told all, static_vectors if its directory is given.
         seeds: Runs of each method that depends on chance; their mean and deviation are shown.
         curve: Train on 100, 300, 1,000, … rows, too, and draw how accuracy grows with them.
         encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.

@@ -14,6 +14,7 @@ import torch
 from conftest import films
 from sklearn.metrics import f1_score
 
+from bothways.baselines.methods import Options
 from bothways.comparison.advice import advise, as_good, difference
 from bothways.comparison.measure import Contender, Measured
 from bothways.comparison.methods import contenders
@@ -244,3 +245,10 @@ def test_methods_that_answer_alike_are_as_good_and_a_clear_lead_is_not() -> None
     assert difference(one, same) == (0.0, (0.0, 0.0))
     assert as_good(one, same)
     assert not as_good(one, worse)
+
+
+def test_static_vectors_take_part_where_a_directory_is_given(tmp_path: Path) -> None:
+    """Without one they could but fail; asked for by name they say so."""
+    assert "static_vectors" not in [one.name for one in named(None, contenders())]
+    assert "static_vectors" in [one.name for one in named("static_vectors", contenders())]
+    assert "static_vectors" in [one.name for one in named(None, contenders(Options(static_vectors=tmp_path)))]

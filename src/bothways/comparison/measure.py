@@ -51,6 +51,8 @@ class Contender:
     """What it is, in a line."""
     extra: str = ""
     """The extra of this package without which it does not run."""
+    unasked: bool = True
+    """Whether it takes part where no methods are named."""
 
     def sentence_of(self, error: Exception) -> str:
         """An error in one line; one that names no mistake of the user says what it is."""

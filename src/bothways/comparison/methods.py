@@ -36,6 +36,7 @@ def contenders(options: Options = Options()) -> dict[str, Contender]:
             partial(made, method, options),
             about=Words(method.english, method.chinese),
             extra=method.extra,
+            unasked=name != "static_vectors" or options.static_vectors is not None,
         )
         for name, method in METHODS.items()
     }

@@ -166,11 +166,12 @@ def rows_of(table: Table) -> Rows:
 
 
 def named(names: str | None, contenders: Mapping[str, Contender]) -> list[Contender]:
-    """Those that `--methods a,b,c` names, in that order; all of them where it is not given.
+    """Those that `--methods a,b,c` names, in that order; where it is not given, all that can run without being asked.
 
     Raises InputError for a name that is not known or named twice.
     """
-    wanted = list(contenders) if names is None else [name for name in re.split(r"[\s,，、]+", names) if name]
+    unasked = [name for name, contender in contenders.items() if contender.unasked]
+    wanted = unasked if names is None else [name for name in re.split(r"[\s,，、]+", names) if name]
     for index, name in enumerate(wanted):
         if name not in contenders:
             raise InputError(f"--methods: {name!r} is not known; choose from {', '.join(contenders)}.")
