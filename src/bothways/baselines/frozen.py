@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import clone
 
 from bothways.baselines.base import Baseline
 from bothways.baselines.parts import probabilities_of, read_part, write_part
-from bothways.batch import PackedBatch
-from bothways.batching import by_length
 from bothways.classifier import warn_if_truncated
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
-from bothways.inference.backend import TorchBackend
-from bothways.inference.engine import ALONE_TOKENS
+from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.tokenizer import Tokenizer
 
@@ -37,7 +34,10 @@ class FrozenEncoder(Baseline):
         self.max_length = max_length
 
     def _learn(self, texts: list[Any], pairs: list[Any] | None, targets: np.ndarray) -> None:
-        self._use(*load_model(locate(self.encoder, texts))[:2])
+        bert, tokenizer, _ = load_model(locate(self.encoder, texts))
+        columns = ("text",) if pairs is None else ("text", "text_pair")
+        bert.config = replace(bert.config, text_columns=columns, max_length=self.max_length or bert.config.max_length)
+        self._use(bert, tokenizer)
         self.classifier_ = standardized_regression() if self.classifier is None else clone(self.classifier)
         self.classifier_.fit(self._features(texts, pairs), targets)
 
@@ -46,22 +46,14 @@ class FrozenEncoder(Baseline):
 
     def _use(self, bert: Bert, tokenizer: Tokenizer) -> None:
         bert.attach()  # what an earlier training has put on top is not read
-        self.bert_, self.tokenizer_ = bert, tokenizer
-        self.backend_ = TorchBackend(bert, ())
+        self.bert_, self.tokenizer_, self.engine_ = bert, tokenizer, Engine(bert, tokenizer)
 
-    @torch.inference_mode()
     def _features(self, texts: list[Any], pairs: list[Any] | None) -> np.ndarray:
         """(texts, hidden) float32."""
-        longest = min(self.max_length or self.bert_.config.longest, self.bert_.config.longest)
-        encodings = self.tokenizer_.encode_batch(texts, pairs, max_length=longest)
+        encodings = self.engine_.encode(texts, pairs)
+        longest = self.bert_.config.longest_text
         warn_if_truncated(sum(encoding.dropped > 0 for encoding in encodings), len(encodings), longest)
-        features = np.empty((len(encodings), self.bert_.config.encoder.hidden_size), np.float32)
-        for rows in by_length([len(encoding) for encoding in encodings], ALONE_TOKENS):
-            batch = PackedBatch.pack([encodings[i] for i in rows]).to(self.backend_.device)
-            given = batch.rounded_up() if self.backend_.rounds_up else batch
-            means = self.backend_.bert.represent(given, {"mean"})["mean"]
-            features[rows] = means[: len(rows)].float().cpu().numpy()
-        return features
+        return self.engine_.represent(encodings)
 
     def _write(self, directory: Path) -> None:
         save_model(directory / "encoder", self.bert_, self.tokenizer_)
