@@ -61,7 +61,7 @@ def static_directory(path: Path) -> Path:
     return path
 
 
-LEAST = {"majority": 0.4, "glove": 0.75, "frozen": 0.75}
+LEAST = {"majority": 0.4, "glove": 0.75, "frozen": 0.6}
 """Accuracy on two classes, 0.9 for others: the first does not learn, the second learns vectors from too few texts,
 the third has an encoder of random weights."""
 
