@@ -41,9 +41,7 @@ def options(tmp_path_factory: pytest.TempPathFactory, encoder_config: Any, token
 
     directory = tmp_path_factory.mktemp("encoder") / "encoder"
     save_model(directory, random_bert(encoder_config), tokenizer)
-    return Options(
-        encoder=str(directory), static_vectors=str(static_directory(directory.parent / "static")), size="tiny"
-    )
+    return Options(encoder=str(directory), static_vectors=str(static_directory(directory.parent / "static")))
 
 
 def static_directory(path: Path) -> Path:
@@ -74,7 +72,7 @@ def made(name: str, options: Options) -> Any:
         "bert": {"epochs": 8, "learning_rate": 3e-3},
         "rnn": {"width": 16, "hidden_size": 16, "learning_rate": 1e-2},
         "lstm": {"width": 16, "hidden_size": 16, "learning_rate": 1e-2},
-        "untrained": {"vocab_size": 200, "epochs": 6, "learning_rate": 1e-3},
+        "untrained": {"epochs": 8, "learning_rate": 3e-3},
     }
     return estimator.set_params(**quick.get(name, {}))
 

@@ -20,13 +20,11 @@ class Options:
     """What a person may say of all methods at once; each takes what it knows."""
 
     encoder: str | os.PathLike = AUTO
-    """bert, frozen: a directory, a shipped encoder or a hub id. `auto`: the shipped one for the language."""
+    """bert, frozen, untrained: a directory, a shipped encoder or a hub id. `auto`: the shipped one for the language."""
     word_vectors: str | os.PathLike | None = None
     """glove, rnn, lstm: a file of published vectors. None: learned from the training texts."""
     static_vectors: str | os.PathLike | None = None
     """static_vectors: a directory that `model2vec` has saved."""
-    size: str = "mini"
-    """untrained: the preset."""
     seed: int = 0
     """Decides fresh weights, order and whatever else is left to chance."""
     verbose: bool = False
@@ -122,7 +120,7 @@ def static_vectors(options: Options) -> Any:
 def untrained(options: Options) -> Any:
     from bothways.baselines.untrained import UntrainedTransformer
 
-    return UntrainedTransformer(options.size, seed=options.seed, verbose=options.verbose)
+    return UntrainedTransformer(options.encoder, seed=options.seed, verbose=options.verbose)
 
 
 def frozen(options: Options) -> Any:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from bothways.classifier import TextClassifier
 from bothways.estimator import Labelled
+from bothways.formats.hub import AUTO
 from bothways.model.bert import Bert
-from bothways.model.config import preset
 from bothways.pretraining.initialization import new_encoder
 from bothways.tokenizer import Tokenizer
 from bothways.training.config import Precision
 
 
 class UntrainedTransformer(TextClassifier):
-    """A `TextClassifier` on fresh weights, with a vocabulary learned from the texts it is fitted to."""
+    """A `TextClassifier` on an encoder's shape and vocabulary with fresh weights, so that nothing but its pre-training
+    is missing."""
 
     def __init__(
         self,
-        size: str = "mini",
+        encoder: str | os.PathLike = AUTO,
         *,
-        vocab_size: int = 8000,
         epochs: int | None = None,
         batch_size: int = 32,
         learning_rate: float | None = None,
@@ -30,8 +29,9 @@ class UntrainedTransformer(TextClassifier):
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
-        """`size`: a preset. `vocab_size`: entries of the vocabulary, at most. The rest as in `TextClassifier`."""
+        """As in `TextClassifier`; `seed` decides the weights of the encoder, too."""
         super().__init__(
+            encoder,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -40,18 +40,15 @@ class UntrainedTransformer(TextClassifier):
             seed=seed,
             verbose=verbose,
         )
-        self.size = size
-        self.vocab_size = vocab_size
 
     def _start(self, given: Labelled) -> tuple[Bert, Tokenizer]:
-        texts: list[Any] = [*given.texts, *(given.pairs or ())]
-        tokenizer = Tokenizer.train(texts, self.vocab_size)
-        return new_encoder(preset(self.size, tokenizer.vocab_size), seed=self.seed), tokenizer
+        pretrained, tokenizer = super()._start(given)
+        return new_encoder(pretrained.config.encoder, seed=self.seed), tokenizer
 
     @classmethod
     def load(cls, path: str | os.PathLike, *, precision: Precision | None = None) -> UntrainedTransformer:
         """Read what `save` has written; see `TextClassifier.load`."""
-        loaded, classifier = TextClassifier.load(path, precision=precision), cls(precision=precision)
+        loaded, classifier = TextClassifier.load(path, precision=precision), cls(path, precision=precision)
         classifier._use(loaded.bert_, loaded.tokenizer_)
         classifier.classes_ = loaded.classes_
         return classifier
