@@ -124,7 +124,7 @@ def test_texts_of_another_kind_are_none_of_these(classifier: TextClassifier, tmp
     """Known texts stay known, others are told apart; and so after saving, as an answer and as a label."""
     others = ["天气很好", "1234 5678"] * 10
     test_texts, _ = films(200, seed=1)
-    assert classifier.known(test_texts).mean() >= 0.75
+    assert classifier.known(test_texts).mean() >= 0.85
     assert classifier.known(others).mean() <= 0.1
     classifier.save(tmp_path / "saved")
     again = TextClassifier.load(tmp_path / "saved")
