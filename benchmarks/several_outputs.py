@@ -16,7 +16,7 @@ import numpy as np
 
 from bothways.evaluation.evaluate import evaluate
 from bothways.finetuning.config import FinetuningConfig
-from bothways.finetuning.run import fit
+from bothways.finetuning.fit import fit
 from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
 from bothways.inference.engine import Engine

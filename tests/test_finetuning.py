@@ -19,7 +19,8 @@ from bothways import hardware
 from bothways.errors import InputError
 from bothways.evaluation.evaluate import evaluate_file
 from bothways.finetuning.config import FinetuningConfig
-from bothways.finetuning.run import finetune, fit, resolved_for
+from bothways.finetuning.fit import fit, resolved_for
+from bothways.finetuning.run import finetune
 from bothways.formats.reading import load_model
 from bothways.inference.classify import answers as answers_of
 from bothways.inference.engine import Engine, load_classifier
@@ -150,7 +151,7 @@ def test_long_texts_are_cut_and_counted(
 def test_mistakes_are_found_before_training(
     tmp_path: Path, table: Path, encoder_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bothways.finetuning.run.train", lambda *a, **k: pytest.fail("training started"))
+    monkeypatch.setattr("bothways.finetuning.fit.train", lambda *a, **k: pytest.fail("training started"))
     columns = Columns(text="words", labels=(LabelColumn.parse("mood"),))
     (tmp_path / "dev.csv").write_text("words,mood\nfilm,positive\nfilm,mixed\n")
     with pytest.raises(InputError, match=r"dev\.csv, line 3: the label 'mixed'"):

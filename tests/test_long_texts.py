@@ -21,7 +21,8 @@ from bothways import TextClassifier
 from bothways.batch import PackedBatch
 from bothways.errors import InputError
 from bothways.finetuning.config import FinetuningConfig
-from bothways.finetuning.run import finetune, fit
+from bothways.finetuning.fit import fit
+from bothways.finetuning.run import finetune
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model, to_published_config
 from bothways.inference.engine import Engine, load_classifier

@@ -15,7 +15,7 @@ from bothways.errors import InputError
 from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate, separate_labels
 from bothways.evaluation.calibration import FEWEST, calibrate
 from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
-from bothways.finetuning.run import fit
+from bothways.finetuning.fit import fit
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model

@@ -13,14 +13,16 @@ from conftest import films, random_bert
 
 from bothways.errors import InputError
 from bothways.evaluation.evaluate import evaluate
-from bothways.finetuning import run
+from bothways.finetuning import fit as fit_module
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig
-from bothways.finetuning.run import finetune, fit, resolved_for
+from bothways.finetuning.fit import fit, resolved_for
+from bothways.finetuning.run import finetune
 from bothways.formats.reading import load_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig
-from bothways.tables.table import Columns, LabelColumn, Table, read_table, split_off
+from bothways.tables.table import Columns, LabelColumn, Table, learn_outputs, read_table, split_off
+from bothways.tasks import tasks_of
 from bothways.tokenizer import Tokenizer
 from bothways.training.optimization import optimizers_for
 
@@ -42,7 +44,7 @@ def table(tmp_path: Path) -> Table:
 
 def train_that_collapses(times: int, seen: list[ResolvedConfig]) -> Any:
     """The training loop, but the first so many trainings end with an output that says one class."""
-    train = run.train
+    train = fit_module.train
 
     def collapsing(bert: Bert, examples: Any, *arguments: Any, **keywords: Any) -> Any:
         seen.append(examples.config)
@@ -60,7 +62,7 @@ def test_a_collapse_is_said_and_training_starts_anew_from_the_same_encoder(
     tmp_path: Path, table: Table, encoder_directory: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[ResolvedConfig] = []
-    monkeypatch.setattr(run, "train", train_that_collapses(1, seen))
+    monkeypatch.setattr(fit_module, "train", train_that_collapses(1, seen))
     done = finetune(table.source, tmp_path / "out", encoder=encoder_directory, config=CONFIG)
     assert [(c.seed, c.learning_rate) for c in seen] == [(0, 3e-3), (1, 1.5e-3)]
     assert "The training has collapsed: output 'label' gives every text the same class" in capsys.readouterr().err
@@ -81,7 +83,7 @@ def test_a_third_collapse_is_accepted_and_said(
     table: Table, encoder_directory: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[ResolvedConfig] = []
-    monkeypatch.setattr(run, "train", train_that_collapses(9, seen))
+    monkeypatch.setattr(fit_module, "train", train_that_collapses(9, seen))
     bert, tokenizer, _ = load_model(encoder_directory)
     assert fit(bert, tokenizer, table, CONFIG, quiet=True).restarts == 2
     assert len(seen) == 3
@@ -90,8 +92,8 @@ def test_a_third_collapse_is_accepted_and_said(
 
 def test_one_class_for_all_is_no_collapse_where_it_is_nearly_always_right(tmp_path: Path) -> None:
     table = read_table(write_films(tmp_path / "films.csv", 40), Columns())
-    (output,) = run.learn_outputs(table)
-    (task,) = run.tasks_of([output])
+    (output,) = learn_outputs(table)
+    (task,) = tasks_of([output])
     one = [np.int64(1)] * 100
     assert task.collapsed([0] * 10 + [1] * 90, one) is False
     assert task.collapsed([0] * 11 + [1] * 89, one) is True
@@ -107,7 +109,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path, encoder_directory: Path, columns
     rows = read_table(write_films(tmp_path / "films.csv", 60), columns)
     stoppings: list[Any] = []
 
-    class Watched(run.EarlyStopping):
+    class Watched(fit_module.EarlyStopping):
         def __init__(self, *arguments: Any, **keywords: Any) -> None:
             super().__init__(*arguments, **keywords)
             stoppings.append(self)
@@ -115,7 +117,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path, encoder_directory: Path, columns
     bert, tokenizer, _ = load_model(encoder_directory)
     config = FinetuningConfig(epochs=12, learning_rate=2e-2, precision="fp32", batch_size=16, early_stopping=metric)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "EarlyStopping", Watched)
+        patch.setattr(fit_module, "EarlyStopping", Watched)
         log = fit(bert, tokenizer, rows, config, dev=dev, quiet=True)
     history = stoppings[-1].history
     best = max(value for _, value in history)

@@ -173,7 +173,10 @@ def glove_tables(
     random, size = np.random.default_rng(seed), meetings.shape[0]
     rows, columns = meetings.row.astype(np.int64), meetings.col.astype(np.int64)
     logs = np.log(meetings.data).astype(np.float32)
-    weights = np.minimum(1.0, (meetings.data / 100) ** 0.75).astype(np.float32)  # equation 9
+    # Equation 9, whose 100 is for billions of words: among few, where hardly anything meets so often, all would weigh
+    # next to nothing.
+    enough = min(100.0, float(np.quantile(meetings.data, 0.99))) if len(rows) else 1.0
+    weights = np.minimum(1.0, (meetings.data / enough) ** 0.75).astype(np.float32)
     tables = [((random.random((size, width + 1)) - 0.5) / width).astype(np.float32) for _ in range(2)]
     squares = [np.ones((size, width + 1), np.float32) for _ in range(2)]
     batch = max(1, min(batch, len(rows) // 20))
