@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bothways import InputError, TextClassifier
 from bothways.corpus.shards import Corpus
-from bothways.hardware import PRECISION_VARIABLE, described, fast_precision, resolve
+from bothways.hardware import PRECISION_VARIABLE, described, fast_precision, one_thread, openmp, resolve
 from bothways.model.config import preset
 from bothways.pretraining.config import PretrainingConfig
 from bothways.pretraining.initialization import new_encoder
@@ -88,3 +89,18 @@ def test_a_person_overrules_the_processor(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv(PRECISION_VARIABLE, "fp64")
     with pytest.raises(InputError, match="BOTHWAYS_PRECISION is 'fp64'; set it to fp32 or bf16"):
         resolve(None, CPU)
+
+
+@pytest.mark.skipif(openmp() is None, reason="PyTorch shares out its operations by another library")
+def test_within_one_thread_the_others_are_left_alone_and_come_back_after_an_error() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="stop"), one_thread():
+            assert torch.get_num_threads() == 1
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(torch.get_num_threads).result() == 2
+            raise ValueError("stop")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

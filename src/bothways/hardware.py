@@ -6,8 +6,9 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -101,6 +102,24 @@ def use_one_thread() -> None:
     library = openmp()
     assert library is not None, "ask `cores` first"
     library.omp_set_num_threads(1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block the operations of the calling thread use this thread alone.
+
+    For many small operations in a row: two threads are no faster there, and where other work keeps one of them waiting
+    each operation waits, too, which made the training of an LSTM 20 times slower (docs/log.md).
+    """
+    threads, library = torch.get_num_threads(), openmp()
+    if library is None:
+        yield
+        return
+    library.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        library.omp_set_num_threads(threads)
 
 
 def cores() -> int:

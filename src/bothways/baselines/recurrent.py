@@ -29,7 +29,7 @@ from bothways.errors import InputError
 from bothways.files.json_object import read_json_object
 from bothways.finetuning.config import ResolvedConfig
 from bothways.finetuning.examples import Examples
-from bothways.hardware import default_device
+from bothways.hardware import default_device, one_thread
 from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.model.outputs import OutputLayers, build_output
 from bothways.model.text_model import TextModel
@@ -148,7 +148,8 @@ class Recurrent(Baseline):
         task = SingleLabel(self.model_.outputs[0].config)  # type: ignore[arg-type]
         config = self._config()
         examples = Examples(self._encoded(words), {OUTPUT: targets.tolist()}, [task], config)
-        train(self.model_, examples, config, report=Report(name=type(self).__name__, quiet=not self.verbose))
+        with one_thread():
+            train(self.model_, examples, config, report=Report(name=type(self).__name__, quiet=not self.verbose))
 
     def _config(self) -> ResolvedConfig:
         return ResolvedConfig(
@@ -196,9 +197,10 @@ class Recurrent(Baseline):
         encodings = self._encoded(self._split(joined(texts, pairs)))
         logits = np.empty((len(encodings), len(self.classes_)), np.float32)
         device = next(self.model_.parameters()).device
-        for rows in by_length([len(encoding) for encoding in encodings], BATCH_TOKENS):
-            batch = PackedBatch.pack([encodings[i] for i in rows]).to(device)
-            logits[rows] = self.model_(batch)[OUTPUT].float().cpu().numpy()
+        with one_thread():
+            for rows in by_length([len(encoding) for encoding in encodings], BATCH_TOKENS):
+                batch = PackedBatch.pack([encodings[i] for i in rows]).to(device)
+                logits[rows] = self.model_(batch)[OUTPUT].float().cpu().numpy()
         return softmax(logits, axis=-1)
 
     def _write(self, directory: Path) -> None:
