@@ -18,7 +18,7 @@ from bothways.baselines.methods import Options
 from bothways.comparison.advice import advise, as_good, difference
 from bothways.comparison.measure import Contender, Measured
 from bothways.comparison.methods import contenders
-from bothways.comparison.page import show
+from bothways.comparison.page import charts, show
 from bothways.comparison.run import compare, named
 from bothways.comparison.saving import parameters_of
 from bothways.errors import InputError
@@ -99,6 +99,10 @@ def test_all_methods_side_by_side(
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "the &lt;b&gt;disk&lt;/b&gt; is gone" in page
     assert found.advice.en in page
+    accuracy, speed = charts(found)[:2]
+    assert [label.text for label in accuracy.labels] != [label.text for label in speed.labels]
+    assert len(accuracy.labels) == len(speed.labels)
+    assert "Texts a second on this machine" in page
     assert found.advice.en.startswith("On these 400 rows whole is best: right on 100.0 %")
     show(found)
     printed = capsys.readouterr()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bothways.comparison.advice import as_good, difference, ranked
 from bothways.comparison.measure import Measured
 from bothways.evaluation.page import Language, Words, percent, render
-from bothways.evaluation.pictures import Chart, intervals, lines
+from bothways.evaluation.pictures import Chart, intervals, lines, number
 from bothways.language import mostly_chinese
 from bothways.progress import clock, size
 from bothways.tokenizer import Text
@@ -92,37 +92,59 @@ def counted(number: int) -> str:
 
 
 def charts(found: Comparison) -> list[Chart]:
-    """Accuracy with its interval, and the learning curves, of methods not far below the best: others would press all
-    that is worth seeing into a corner."""
+    """Accuracy, speed and the learning curves of methods not far below the best: others would press all that is worth
+    seeing into a corner."""
     order = ranked(found.results)
     near = [one for one in order if (one.accuracy or 0) >= (order[0].accuracy or 0) - FAR]
-    drawn = []
-    if near:
-        within = f"{100 * FAR:.0f}"
-        some = Words(f"; methods within {within} points of the best", f"；与最好者相差 {within} 个百分点以内的方法")
-        en, zh = some if len(near) < len(order) else ("", "")
-        rows = [(one.title, one.accuracy, *(one.accuracy_interval or ())) for one in near]
-        drawn.append(
-            intervals(
-                rows,
-                caption=Words(
-                    f"Accuracy on {found.test_rows:,} test texts, with 95 % intervals{en}",
-                    f"{found.test_rows:,} 条测试文本上的准确率及 95% 区间{zh}",
-                ),
-                x_title=Words("accuracy", "准确率"),
-            )
-        )
-    curves = lines(
-        {one.method: one.curve for one in near if one.curve},
+    drawn = (accuracies(near, found.test_rows, all_of_them=len(near) == len(order)), speeds(near), curves(near))
+    return [chart for chart in drawn if chart is not None]
+
+
+def accuracies(methods: Sequence[Measured], test_rows: int, *, all_of_them: bool) -> Chart | None:
+    """How often each method is right."""
+    within = f"{100 * FAR:.0f}"
+    some = Words(f"; methods within {within} points of the best", f"；与最好者相差 {within} 个百分点以内的方法")
+    en, zh = ("", "") if all_of_them else some
+    rows = [(one.title, one.accuracy or 0.0, *one.accuracy_interval) for one in methods if one.accuracy_interval]
+    if not rows:
+        return None
+    return intervals(
+        rows,
+        caption=Words(
+            f"Accuracy on {test_rows:,} test texts, with 95 % intervals{en}",
+            f"{test_rows:,} 条测试文本上的准确率及 95% 区间{zh}",
+        ),
+        x_title=Words("accuracy", "准确率"),
+    )
+
+
+def speeds(methods: Sequence[Measured]) -> Chart | None:
+    """How many texts each method classifies in a second."""
+    rows = [(one.title, speed, speed, speed) for one in methods if (speed := one.texts_per_second)]
+    if not rows:
+        return None
+    return intervals(
+        rows,
+        caption=Words("Texts a second on this machine; each step is ten times", "本机每秒处理的文本数；每格为十倍"),
+        x_title=Words("texts a second", "文本/秒"),
+        logarithmic=True,
+        tick=number,
+        value=lambda speed: counted(round(speed)),
+    )
+
+
+def curves(methods: Sequence[Measured]) -> Chart | None:
+    """How accuracy grows with the rows."""
+    return lines(
+        {one.method: one.curve for one in methods if one.curve},
         caption=Words("What more rows bring", "更多数据带来的提升"),
         x_title=Words("training rows", "训练行数"),
         y_title=Words("accuracy", "准确率"),
         logarithmic=True,
         shares=True,
-        names={one.method: one.title for one in near},
+        names={one.method: one.title for one in methods},
         height=320,
     )
-    return drawn + ([] if curves is None else [curves])
 
 
 def comparison_page(found: Comparison, texts: Sequence[Text]) -> str:

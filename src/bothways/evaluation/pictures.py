@@ -7,7 +7,7 @@ their letters have one size on a page, and colours are classes of the stylesheet
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -228,27 +228,51 @@ def scatter(points: Points, *, caption: Words, x_title: Words, y_title: Words) -
     )
 
 
-def intervals(rows: Sequence[tuple[Words, float, float, float]], *, caption: Words, x_title: Words) -> Chart:
-    """A line for each (name, value, low, high): a dot in its interval, names above, so that long ones have room."""
+def intervals(
+    rows: Sequence[tuple[Words, float, float, float]],
+    *,
+    caption: Words,
+    x_title: Words,
+    logarithmic: bool = False,
+    tick: Callable[[float], str] = share,
+    value: Callable[[float], str] = lambda value: f"{100 * value:.1f} %",
+) -> Chart:
+    """A line for each (name, value, low, high): a dot in its interval, names above, so that long ones have room.
+
+    `tick`, `value`: how a number is written at the axis, and at the end of a line.
+    """
     step, left = 34, 14
     height = TOP + step * len(rows) + 8 + BOTTOM
-    low, high = rounded_out(min(row[2] for row in rows), max(row[3] for row in rows))
-    across = Scale(low, high, left, WIDTH - RIGHT)
+    lowest, highest = min(row[2] for row in rows), max(row[3] for row in rows)
+    low, high = powers_out(lowest, highest) if logarithmic else rounded_out(lowest, highest)
+    across = Scale(low, high, left, WIDTH - RIGHT, logarithmic)
     marks, labels = [], []
-    for index, (name, value, least, most) in enumerate(rows):
+    for index, (name, middle, least, most) in enumerate(rows):
         y = TOP + step * index + 24
-        marks.append(Mark(path_of([(across(least), y), (across(most), y)]), "interval"))
-        marks.append(Mark(dots_of([(across(value), y)]), "dot big s0"))
+        if most > least:
+            marks.append(Mark(path_of([(across(least), y), (across(most), y)]), "interval"))
+        marks.append(Mark(dots_of([(across(middle), y)]), "dot big s0"))
         labels.append(Label(left, y - 10, name, "name"))
-        labels.append(Label(WIDTH - RIGHT, y - 10, f"{100 * value:.1f} %", "value"))
+        labels.append(Label(WIDTH - RIGHT, y - 10, value(middle), "value"))
     return Chart(
         caption=caption,
         height=height,
         x_title=x_title,
         y_title=Words("", ""),
-        x_ticks=[Label(across(x), height - BOTTOM, share(x)) for x in ticks(low, high)],
+        x_ticks=[Label(across(x), height - BOTTOM, tick(x)) for x in (powers if logarithmic else ticks)(low, high)],
         y_ticks=[],
         marks=marks,
         labels=labels,
         left=left,
     )
+
+
+def powers_out(low: float, high: float) -> tuple[float, float]:
+    """The limits of a logarithmic axis that holds both numbers: powers of ten."""
+    least = math.floor(math.log10(low))
+    return 10.0**least, 10.0 ** max(least + 1, math.ceil(math.log10(high)))
+
+
+def powers(low: float, high: float) -> list[float]:
+    """The powers of ten from one to another."""
+    return [10.0**power for power in range(round(math.log10(low)), round(math.log10(high)) + 1)]
