@@ -83,9 +83,15 @@ class Regression(Task):
     def decide(self, probabilities: np.ndarray) -> np.float32:
         return probabilities[0]
 
-    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
+    def answer(self, probabilities: np.ndarray, text: Text, top: int | None = None) -> dict[str, Any]:
         """`{"value"}`"""
         return {"value": rounded(probabilities[0])}
+
+    def columns(self, top: int | None = None) -> dict[str, type]:
+        return {"value": float}
+
+    def cells(self, answer: dict[str, Any], top: int | None = None) -> dict[str, Any]:
+        return answer
 
     @classmethod
     def written(cls, value: float) -> str:

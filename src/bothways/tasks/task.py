@@ -173,8 +173,16 @@ class Task(ABC):
         return self.output
 
     @abstractmethod
-    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
-        """What is said of one text, as JSON."""
+    def answer(self, probabilities: np.ndarray, text: Text, top: int | None = None) -> dict[str, Any]:
+        """What is said of one text, as JSON. `top`: scores of so many labels, the likeliest first; None: of all."""
+
+    @abstractmethod
+    def columns(self, top: int | None = None) -> dict[str, type]:
+        """The columns of a table that has its answers, and what their cells are."""
+
+    @abstractmethod
+    def cells(self, answer: dict[str, Any], top: int | None = None) -> dict[str, Any]:
+        """An answer as cells of these columns."""
 
     # ── What it tells of labels ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -274,6 +282,23 @@ def shown(labels: Sequence[str], most: int = 10) -> str:
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     """(…, classes) → the same as probabilities, in float32."""
     return torch.softmax(torch.from_numpy(logits) / temperature, dim=-1).numpy()
+
+
+def scores_of(labels: Sequence[str], probabilities: np.ndarray, top: int | None) -> dict[str, float]:
+    """The probability of each label, in the order of labels; or of the `top` likeliest, the likeliest first."""
+    order = range(len(labels)) if top is None else np.argsort(-probabilities, kind="stable")[:top].tolist()
+    return {labels[i]: rounded(probabilities[i]) for i in order}
+
+
+def ranked(scores: Mapping[str, Any], top: int | None, *, start: int = 1) -> dict[str, Any]:
+    """`top` scores, the likeliest first, as cells label_1, score_1, label_2, … from place `start` on; none for None."""
+    places = list(enumerate(scores.items(), 1))[start - 1 : top or 0]
+    return {f"{what}_{i}": cell for i, pair in places for what, cell in zip(("label", "score"), pair, strict=True)}
+
+
+def ranked_columns(labels: Sequence[str], top: int | None, *, start: int = 1) -> dict[str, type]:
+    """The columns of these cells."""
+    return {column: str if column.startswith("label") else float for column in ranked(dict.fromkeys(labels), top, start=start)}
 
 
 def closeness(probabilities: np.ndarray) -> np.ndarray:
