@@ -298,7 +298,10 @@ def ranked(scores: Mapping[str, Any], top: int | None, *, start: int = 1) -> dic
 
 def ranked_columns(labels: Sequence[str], top: int | None, *, start: int = 1) -> dict[str, type]:
     """The columns of these cells."""
-    return {column: str if column.startswith("label") else float for column in ranked(dict.fromkeys(labels), top, start=start)}
+    return {
+        column: str if column.startswith("label") else float
+        for column in ranked(dict.fromkeys(labels), top, start=start)
+    }
 
 
 def closeness(probabilities: np.ndarray) -> np.ndarray:
