@@ -21,7 +21,7 @@ from bothways.evaluation.evaluate import evaluate_file
 from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.run import finetune, fit, resolved_for
 from bothways.formats.reading import load_model
-from bothways.inference.classify import answers as answers_of
+from bothways.inference.answers import answers as answers_of
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig, OutputConfig

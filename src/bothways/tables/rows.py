@@ -152,8 +152,8 @@ def under_header(lines: Iterable[tuple[int, list[str] | InputError]], path: str 
             yield (
                 f"line {line}",
                 InputError(
-                    f"{path}, line {line}: this is the header again; remove the line, or name the columns otherwise if it "
-                    f"is a row."
+                    f"{path}, line {line}: this is the header again; remove the line, or name the columns otherwise "
+                    f"if it is a row."
                 ),
             )
             continue

@@ -158,6 +158,11 @@ class Task(ABC):
     def decide(self, probabilities: np.ndarray) -> Decision:
         """The decision about one text: (width,) → what `target` gives."""
 
+    @property
+    def tells_known(self) -> bool:
+        """Whether it can tell that a text is of none of the classes."""
+        return self.detector is not None and self.detector.distance_threshold is not None
+
     def known(self, predictions: Predictions) -> np.ndarray | None:
         """(texts,) bool: whether a text is of any of the classes at all; None if that cannot be told."""
         if self.detector is None or self.detector.distance_threshold is None:
