@@ -70,8 +70,8 @@ def test_classify_from_standard_input(shell: Shell, model: Path) -> None:
 
 
 def test_classify_writes_a_whole_file_or_none(shell: Shell, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
-    assert "a.jsonl, line 2: column 'text' is null" in shell.refuses(
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
+    assert "a.jsonl, line 2: byte 11 is not UTF-8" in shell.refuses(
         "classify", model, "a.jsonl", "--out", "answers.jsonl"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "encoder", "model"]

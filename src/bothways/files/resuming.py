@@ -82,11 +82,8 @@ class FileOutput:
             write_atomically(self._journal, json.dumps(noted, indent=2) + "\n")
 
     def close(self) -> None:
-        """Stop for now; where nothing is noted, nothing stays."""
-        with explain_disk_errors(self.parts):
-            self._stream.close()
-            if not self._journal.exists():
-                self.parts.unlink(missing_ok=True)
+        """All parts are there."""
+        self._stream.close()
 
 
 @contextmanager
@@ -113,13 +110,14 @@ def resumable_output(
     goal = goal_of(path)
     directory = directory_of(goal)
     with exclusive_directory(directory, anew=not resume):
-        output = FileOutput(directory, settings)
         try:
+            output = FileOutput(directory, settings)
             yield output
-        except BaseException:
             output.close()
+        except BaseException:
+            if not (directory / JOURNAL).exists():  # nothing to go on from
+                (directory / PARTS).unlink(missing_ok=True)
             raise
-        output.close()
         with explain_disk_errors(goal):
             whole = finish(output.parts)
             flush(whole)
