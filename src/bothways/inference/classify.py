@@ -21,6 +21,8 @@ from bothways.inference.given import GivenRows, Window, given_rows, is_interacti
 from bothways.progress import Progress
 from bothways.tables.table import Columns
 from bothways.tables.writing import Format, format_named
+from bothways.tokenizer import Encoding
+from bothways.training.prefetching import prefetched
 
 WINDOW_ROWS = 2048
 """Rows in memory at a time, which are also what is repeated after a kill."""
@@ -114,7 +116,7 @@ def classify(
         outcome.earlier, started = outcome.rows, time.monotonic()
         with shown(meter, outcome, quiet=quiet) as show:
             windows = rows.windows(1 if at_once else min(WINDOW_ROWS, engine.window))
-            for window, predictions in predicted(engine, windows):
+            for window, predictions in predicted(engine, windows, at_once=at_once):
                 said = answers(engine.tasks, window.texts, predictions, config.reject, config.top)
                 records = [form.failed(row) if row.error else form.answered(row, next(said)) for row in window.rows]
                 part = written_as.part(records, first=outcome.rows == 0)
@@ -140,11 +142,19 @@ def form_of(engine: Engine, rows: GivenRows, file: str, out: str | None, config:
     return cells, format_named(out, cells.columns)
 
 
-def predicted(engine: Engine, windows: Iterable[Window]) -> Iterator[tuple[Window, Predictions]]:
-    """What the model makes of each window."""
-    for window in windows:
-        pairs = window.pairs if len(engine.config.text_columns) > 1 else None
-        yield window, engine.run(engine.encode(window.texts, pairs))
+def predicted(engine: Engine, windows: Iterable[Window], *, at_once: bool) -> Iterator[tuple[Window, Predictions]]:
+    """What the model makes of each window. Where it leaves the processor to others, as on a GPU, the windows after it
+    are read and tokenized meanwhile; where it takes all cores, that would gain nothing (docs/log.md)."""
+    pairs = len(engine.config.text_columns) > 1
+    encoded = ((window, engine.encode(window.texts, window.pairs if pairs else None)) for window in windows)
+
+    def predict(step: tuple[Window, list[Encoding]]) -> tuple[Window, Predictions]:
+        window, encodings = step
+        return window, engine.run(encodings)
+
+    if at_once or engine.backend.side_by_side > 1:
+        return map(predict, encoded)
+    return prefetched(predict, encoded, ahead=2)
 
 
 @contextmanager
