@@ -19,7 +19,8 @@ from bothways.files.reading import open_input
 from bothways.inference import classify as module
 from bothways.inference.classify import AnswerConfig, Outcome, classify
 from bothways.inference.engine import Engine
-from bothways.model.config import EncoderConfig, OutputConfig
+from bothways.model.bert import Bert
+from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
 from bothways.tables.rows import read_rows
 from bothways.tokenizer import Tokenizer
 
@@ -317,3 +318,45 @@ def test_counts_of_earlier_runs_are_kept(engine: Engine, monkeypatch: pytest.Mon
     outcome = classify(engine, "in.jsonl", "out.jsonl", resume=True)
     assert isinstance(outcome, Outcome)
     assert (outcome.rows, outcome.failed, outcome.truncated, outcome.errors) == (43, 1, 1, [])
+
+
+def test_windows_read_ahead_give_the_same_answers(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the model computes on a device of its own."""
+    write_lines("in.jsonl")
+    classify(engine, "in.jsonl", "one.jsonl")
+    monkeypatch.setattr(engine.backend, "side_by_side", 1)
+    classify(engine, "in.jsonl", "other.jsonl")
+    one, other = read_json_lines("one.jsonl"), read_json_lines("other.jsonl")
+    assert [answer["text"] for answer in one] == [answer["text"] for answer in other]
+    assert [a["outputs"]["stars"]["value"] for a in one] == pytest.approx(
+        [a["outputs"]["stars"]["value"] for a in other], abs=1e-4
+    )
+
+
+def test_words_with_tags_are_cells_too(encoder_config: EncoderConfig, tokenizer: Tokenizer) -> None:
+    tagger = Engine(
+        random_bert(encoder_config, OutputConfig(name="slots", kind="tags", labels=("O", "B"), reads="tokens")),
+        tokenizer,
+    )
+    Path("in.jsonl").write_text('{"text": "the quiet film"}\n{"text": ["这家", "酒店"]}\n{"text": ""}\n')
+    classify(tagger, "in.jsonl", "out.jsonl")
+    classify(tagger, "in.jsonl", "out.csv")
+    for answer, (_, row) in zip(read_json_lines("out.jsonl"), read_rows("out.csv"), strict=True):
+        assert row["slots.labels"] == " ".join(answer["outputs"]["slots"]["labels"])
+        assert row["slots.scores"] == " ".join(map(str, answer["outputs"]["slots"]["scores"]))
+    assert [row["text"] for _, row in read_rows("out.csv")] == ["the quiet film", "这家 酒店", ""]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
+def test_pairs_and_texts_that_are_numbers_are_written_as_texts(
+    name: str, encoder_config: EncoderConfig, tokenizer: Tokenizer
+) -> None:
+    config = BertConfig(encoder=encoder_config, outputs=OUTPUTS[-1:], text_columns=("one", "two"))
+    of_pairs = Engine(Bert(config).eval(), tokenizer)
+    Path("in.jsonl").write_text('{"one": 1, "two": ["a", 2]}\n{"one": "x", "two": {}}\n{"one": "x", "two": "y"}\n')
+    assert classify(of_pairs, "in.jsonl", name).failed == 1
+    rows = [cells for _, cells in read_rows(name)]
+    if name == "out.jsonl":
+        assert [row.get("text") for row in rows] == ["1", None, "x"]
+        return
+    assert [(row["one"], row["two"]) for row in rows] == [("1", "a 2"), ("x", "{}"), ("x", "y")]

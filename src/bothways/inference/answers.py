@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from bothways.batch import Predictions
 from bothways.errors import InputError
 from bothways.inference.given import GivenRow
+from bothways.tables.writing import written
 from bothways.tasks import Task
 from bothways.tokenizer import Text
 
@@ -61,7 +62,7 @@ class Objects:
 
     def answered(self, row: GivenRow, answer: dict[str, Any]) -> dict[str, Any]:
         """See `Form`."""
-        return self._with_kept(answer | {"text": row.text}, row)
+        return self._with_kept(answer | {"text": row.texts[0]}, row)
 
     def failed(self, row: GivenRow) -> dict[str, Any]:
         """See `Form`."""
@@ -77,7 +78,7 @@ class Cells:
 
     def __init__(self, tasks: Sequence[Task], texts: Sequence[str], keep: Sequence[str], top: int | None) -> None:
         """`texts`: the columns of the texts. Raises InputError if a column to keep has the name of another."""
-        self.tasks, self.top = tasks, top
+        self.tasks, self.texts, self.top = tasks, texts, top
         self.carried = list(dict.fromkeys((*texts, *keep)))
         said: dict[str, type | None] = {
             f"{task.name}.{column}": kind
@@ -95,7 +96,8 @@ class Cells:
 
     def answered(self, row: GivenRow, answer: dict[str, Any]) -> dict[str, Any]:
         """See `Form`."""
-        said = row.kept(self.carried) | {"token_count": answer["tokens"], "truncated": answer["truncated"]}
+        said = row.kept(self.carried) | dict(zip(self.texts, row.texts, strict=True))
+        said |= {"token_count": answer["tokens"], "truncated": answer["truncated"]}
         for task in self.tasks:
             found = answer["outputs"][task.name]
             cells = task.cells(found, self.top) | {key: found[key] for key in ("known",) if key in found}
@@ -104,4 +106,5 @@ class Cells:
 
     def failed(self, row: GivenRow) -> dict[str, Any]:
         """See `Form`."""
-        return row.kept(self.carried) | {"error": row.error}
+        cells = row.kept(self.carried)
+        return cells | {name: written(cells[name]) for name in self.texts} | {"error": row.error}

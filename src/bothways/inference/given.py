@@ -29,8 +29,8 @@ class GivenRow:
     """From 1, without a header."""
     cells: Mapping[str, Any] = field(default_factory=dict)
     """Empty if it could not be read."""
-    text: str = ""
-    """Its text, or the first of two."""
+    texts: tuple[str, ...] = ()
+    """Its text, or both of a pair."""
     error: str | None = None
     """Why it cannot be classified."""
 
@@ -114,23 +114,19 @@ class GivenRows:
                 raise cells
             window.rows.append(GivenRow(number=window.read, error=str(cells)))
             return
-        text, second = self._columns.text, self._columns.text_pair
-        for column in (text, second) if first else ():
-            if column is not None:
-                cell(cells, column, place)
+        names = [column for column in (self._columns.text, self._columns.text_pair) if column is not None]
+        for column in names if first else ():
+            cell(cells, column, place)
         try:
-            given = text_cell(cells, text, False, place)
-            read = text_cell(cells, text, self._pretokenized, place)
-            pair = None if second is None else text_cell(cells, second, self._pretokenized, place)
+            given = tuple(str(text_cell(cells, column, False, place)) for column in names)
+            read = [text_cell(cells, column, self._pretokenized, place) for column in names]
         except InputError as error:
             window.rows.append(GivenRow(number=window.read, cells=cells, error=str(error)))
             return
-        assert isinstance(given, str)
-        window.rows.append(GivenRow(number=window.read, cells=cells, text=given))
-        window.texts.append(read)
-        if pair is not None:
-            window.pairs.append(pair)
-        self._characters += len(given)
+        window.rows.append(GivenRow(number=window.read, cells=cells, texts=given))
+        window.texts.append(read[0])
+        window.pairs += read[1:]
+        self._characters += sum(map(len, given))
 
 
 def given_rows(file: str, columns: Columns, *, pretokenized: bool, meter: Meter | None = None) -> GivenRows:
