@@ -170,6 +170,24 @@ def test_kept_columns_of_parquet_are_numbers_where_all_are_and_else_text(engine:
     assert table.schema.field("id").type == pyarrow.float64()
 
 
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("folder", "this is a directory"),
+        ("x" * 250 + ".csv", "this name is too long"),
+        ("out.parquet.gz", "compressed already"),
+        ("out.csv.zip", "no .zip is written"),
+        ("nothing://out.csv", "nothing://out.csv"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_at_once(out: str, says: str, engine: Engine, place: Path) -> None:
+    write_lines("in.jsonl")
+    (place / "folder").mkdir()
+    with pytest.raises(InputError, match=says):
+        classify(engine, "in.jsonl", out)
+    assert sorted(path.name for path in place.iterdir()) == ["folder", "in.jsonl"]
+
+
 # ── What is said ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

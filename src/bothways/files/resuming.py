@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from bothways.errors import InputError
 from bothways.files.json_object import read_json_object
 from bothways.files.reading import explain_read_errors, is_pipe, local_path
-from bothways.files.writing import exclusive_directory, explain_disk_errors, flush, write_atomically
+from bothways.files.writing import LONGEST_NAME, exclusive_directory, explain_disk_errors, flush, write_atomically
 
 JOURNAL, PARTS = "journal.json", "parts"
 
@@ -108,6 +108,10 @@ def resumable_output(
             upload(finish(output.parts), path)
         return
     goal = goal_of(path)
+    if goal.is_dir():
+        raise InputError(f"{path}: this is a directory; name a file.")
+    if len(os.fsencode(goal.name)) > LONGEST_NAME:
+        raise InputError(f"{path}: this name is too long; choose a shorter one.")
     directory = directory_of(goal)
     with exclusive_directory(directory, anew=not resume):
         try:

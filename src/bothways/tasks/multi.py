@@ -24,7 +24,8 @@ from bothways.tasks.metrics import (
     reliability,
     weighted_mean,
 )
-from bothways.tasks.task import Task, closeness, ranked, ranked_columns, scores_of
+from bothways.tasks.scores import ranked, ranked_columns, scores_of
+from bothways.tasks.task import Task, closeness
 from bothways.tasks.temperature import sigmoid_temperature
 from bothways.tokenizer import Encoding, Text
 

@@ -15,7 +15,8 @@ from bothways.errors import InputError
 from bothways.model.config import OutputConfig
 from bothways.model.outputs import OutputLayer
 from bothways.tasks.metrics import Statistics, Sums, divided
-from bothways.tasks.task import Task, rounded
+from bothways.tasks.scores import rounded
+from bothways.tasks.task import Task
 from bothways.tokenizer import Encoding, Text
 
 LARGEST = 1e30

@@ -25,7 +25,8 @@ from bothways.tasks.metrics import (
     reliability,
     weighted_mean,
 )
-from bothways.tasks.task import Task, closeness, ranked, ranked_columns, rounded, scores_of, softmax
+from bothways.tasks.scores import ranked, ranked_columns, rounded, scores_of
+from bothways.tasks.task import Task, closeness, softmax
 from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text
 
