@@ -26,6 +26,7 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/pretraining.py
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/preparation.py
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/kills.py
+	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/classify_many.py
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/objectives.py
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/against_transformers.py $(if $(DATA),--data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/shipped_encoders.py --data $(DATA))

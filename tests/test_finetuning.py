@@ -22,7 +22,7 @@ from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.fit import fit, resolved_for
 from bothways.finetuning.run import finetune
 from bothways.formats.reading import load_model
-from bothways.inference.classify import answers as answers_of
+from bothways.inference.answers import answers as answers_of
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig, OutputConfig

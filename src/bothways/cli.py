@@ -27,6 +27,7 @@ from bothways.terminal import (
     require_standard_output,
     say,
     show_metrics,
+    show_outcome,
     show_rows,
     stopped_by_signals,
     usable_streams,
@@ -248,35 +249,48 @@ def evaluate(
 
 
 def classify(
-    model: Positional[Path], file: Positional[str] = "-", /, out: Path | None = None, reject: str | None = None
+    model: Positional[Path],
+    file: Positional[str] = "-",
+    /,
+    out: str | None = None,
+    reject: str | None = None,
+    top: int | None = None,
+    keep: tuple[str, ...] = (),
+    resume: bool = False,
 ) -> None:
-    """Classify texts: a table, or one text a line from standard input. Writes one JSON object a line, in order.
+    """Classify texts: a table, or one text a line from standard input. Writes one answer a row, in order.
+
+    A row that cannot be classified is written as such ("error"); the exit status is then 1.
 
     Args:
         model: Directory of a classifier.
         file: CSV, TSV, JSON lines or Parquet; or - for standard input, one text a line.
-        out: Write here instead of standard output.
+        out: Write here, as CSV, TSV, Parquet or JSON lines, as the name says; else JSON lines on standard output.
         reject: The label of texts that are of none of the classes; else they get the likeliest, and "known": false.
+        top: Scores of so many labels only, the likeliest first.
+        keep: Columns of the table to carry over; all for every one.
+        resume: Go on with work that was interrupted, if there is some; a file that is finished is left as it is.
     """
-    from bothways.files.writing import refuse_in_use, writing
+    from bothways.files.reading import digest_of, local_path
+    from bothways.files.resuming import can_resume, is_finished
+    from bothways.files.writing import refuse_in_use
+    from bothways.inference.classify import AnswerConfig
     from bothways.inference.classify import classify as recipe
-    from bothways.inference.classify import is_interactive
 
     if out is None:
         require_standard_output()
-    refuse_in_use(out, (file, *files_of(model)))
+    elif resume and can_resume(out) and is_finished(out):
+        say(f"{out} is finished; there is nothing to resume.")
+        return
+    read = files_of(model)
+    refuse_in_use(out and (local_path(out) or out), (file, *read))
+    config = AnswerConfig(reject=reject, top=top, keep=keep)
+    fingerprint = digest_of(read) if can_resume(out) else ""
     engine = load_engine(model)
-    truncated, total, at_once = 0, 0, out is None and is_interactive()
-    with writing(out) as stream:
-        for answer in recipe(engine, file, reject):
-            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
-            truncated += answer["truncated"]
-            total += 1
-            if at_once:
-                stream.flush()
-    if truncated:
-        longest = engine.config.longest_text
-        say(f"{truncated:,} of {total:,} texts were longer than {longest} tokens and were truncated.")
+    outcome = recipe(engine, file, out, config=config, model=fingerprint, resume=resume)
+    show_outcome(outcome, out, longest=engine.config.longest_text)
+    if outcome.failed:
+        sys.exit(1)
 
 
 def check(

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bothways.errors import InputError
+
+if TYPE_CHECKING:
+    from bothways.inference.classify import Outcome
 
 
 def say(sentence: str) -> None:
@@ -59,6 +62,24 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         Console().print(table)
     if metrics.get("truncated"):
         say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")
+
+
+def show_outcome(outcome: Outcome, out: str | None, *, longest: int) -> None:
+    """What became of the rows that were to be classified. `longest`: tokens that the model reads."""
+    for error in outcome.errors:
+        say(error)
+    if more := outcome.failed - len(outcome.errors):
+        say(f"and {more:,} more.")
+    if outcome.failed:
+        say(f"{outcome.failed:,} of {outcome.rows:,} rows could not be classified; each is written with its error.")
+    if outcome.truncated:
+        say(
+            f"{outcome.truncated:,} of {outcome.rows - outcome.failed:,} texts were longer than {longest} tokens and "
+            f"were truncated."
+        )
+    if out is not None:
+        earlier = f", {outcome.earlier:,} of them before" if outcome.earlier else ""
+        say(f"{out}: {outcome.rows:,} rows{earlier}; {outcome.rows_per_second:,.0f} a second.")
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -259,7 +259,7 @@ def test_any_other_cell_that_is_missing_is_named(missing: str, encoder: Path) ->
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz"])
-@pytest.mark.parametrize("verb", ["finetune", "dev", "evaluate", "classify"])
+@pytest.mark.parametrize("verb", ["finetune", "dev", "evaluate"])
 def test_a_header_that_comes_again_is_named_with_its_line(
     name: str, verb: str, encoder: Path, classifier: Path
 ) -> None:
@@ -274,7 +274,6 @@ def test_a_header_that_comes_again_is_named_with_its_line(
         "finetune": ("finetune", "--train", name, "--encoder", encoder, "--out", "out"),
         "dev": ("finetune", "--train", "good.csv", "--dev", name, "--encoder", encoder, "--out", "out"),
         "evaluate": ("evaluate", classifier, name),
-        "classify": ("classify", classifier, name, "--out", "answers.jsonl"),
     }
     refuses(*words[verb], says=[name.replace(".", r"\."), r"line 22\b", "header|names of the columns|column names"])
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -93,15 +94,20 @@ def test_a_refusal_leaves_no_folder_above_its_goal(verb: str, encoder: Path) -> 
     refuses(*words[verb], "--out", "new/folder/out", says=["no text"])
 
 
-def test_a_mistake_in_the_last_row_leaves_nothing(classifier: Path) -> None:
-    write_rows("t.jsonl", [*({"text": row["text"]} for row in review_rows()), {"txt": "x"}])  # type: ignore[list-item]
-    refuses("classify", classifier, "t.jsonl", "--out", "answers.jsonl", says=[r"t\.jsonl", "line 41", "'text'"])
+def test_a_mistake_in_the_last_line_leaves_nothing(classifier: Path) -> None:
+    Path("t.jsonl").write_bytes(lines(review_rows()) + b"\xff\n")
+    refuses("classify", classifier, "t.jsonl", "--out", "answers.jsonl", says=[r"t\.jsonl", "line 41", "UTF-8"])
 
 
-def test_a_mistake_in_the_last_row_keeps_what_was_there(classifier: Path) -> None:
-    write_rows("t.jsonl", [*({"text": row["text"]} for row in review_rows()), {"txt": "x"}])  # type: ignore[list-item]
+def test_a_mistake_in_the_last_line_keeps_what_was_there(classifier: Path) -> None:
+    Path("t.jsonl").write_bytes(lines(review_rows()) + b"\xff\n")
     Path("answers.jsonl").write_text("old answers\n")
-    refuses("classify", classifier, "t.jsonl", "--out", "answers.jsonl", says=[r"t\.jsonl", "line 41", "'text'"])
+    refuses("classify", classifier, "t.jsonl", "--out", "answers.jsonl", says=[r"t\.jsonl", "line 41", "UTF-8"])
+
+
+def lines(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """Rows as JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def test_a_directory_that_cannot_be_replaced_stays(encoder: Path, place: Path) -> None:

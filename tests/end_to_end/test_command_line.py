@@ -70,14 +70,35 @@ def test_classify_from_standard_input(shell: Shell, model: Path) -> None:
 
 
 def test_classify_writes_a_whole_file_or_none(shell: Shell, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
-    assert "a.jsonl, line 2: column 'text' is null" in shell.refuses(
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
+    assert "a.jsonl, line 2: byte 11 is not UTF-8" in shell.refuses(
         "classify", model, "a.jsonl", "--out", "answers.jsonl"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "encoder", "model"]
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     shell("classify", model, "a.jsonl", "--out", "answers.jsonl")
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2
+
+
+def test_classify_tells_of_rows_that_it_cannot_use(shell: Shell, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n2\n3,c\n")
+    out, err = shell("classify", model, "a.csv", status=1)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer.get("row") for answer in answers] == [None, 2, None]
+    assert "a.csv, line 3: 1 cells where the header has 2" in answers[1]["error"]
+    assert answers[1]["error"] in err
+    assert "1 of 3 rows could not be classified" in err
+
+
+def test_a_finished_classify_has_nothing_to_resume(shell: Shell, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n2,b\n")
+    use = ("classify", model, "a.csv", "--out", "out.csv", "--keep", "id", "--top", 1, "--resume")
+    assert "out.csv: 2 rows; " in shell(*use)[1]
+    written = (tmp_path / "out.csv").read_text()
+    assert written.startswith("text,id,label.label,label.score,")
+    assert shell(*use) == ("", "out.csv is finished; there is nothing to resume.\n")
+    assert (tmp_path / "out.csv").read_text() == written
+    assert sorted(p.name for p in tmp_path.glob("out*")) == ["out.csv"]
 
 
 def test_evaluate(shell: Shell, model: Path, tmp_path: Path) -> None:

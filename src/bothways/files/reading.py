@@ -83,6 +83,16 @@ def digest_of_beginning(path: str | os.PathLike) -> str:
         return hashlib.sha256(stream.read(1 << 20)).hexdigest()[:16]
 
 
+def digest_of(files: Iterable[Path]) -> str:
+    """A digest of the contents of some files, in the order of their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(files):
+        with file.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
 def is_pipe(path: str | os.PathLike) -> bool:
     """Whether this can be read but once, and not sought in, like /dev/stdin."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)

@@ -61,26 +61,29 @@ def exclusive_directory(directory: Path, *, anew: bool) -> Iterator[None]:
 @contextmanager
 def exclusively(directory: Path, *, anew: bool) -> Iterator[None]:
     """`exclusive_directory` in a folder that exists."""
-    with explain_disk_errors(directory):
-        directory.mkdir(exist_ok=True)
-        lock = FileLock(directory / LOCK)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise InputError(
-                f"{directory}: another process is at work on this; wait for it or name another directory to write."
-            ) from None
-        except NotImplementedError:  # some network file systems have no locks
-            pass
-    try:
+    lock, has_locks = FileLock(directory / LOCK), True
+    try:  # from the first moment on: a signal may come at any
+        with explain_disk_errors(directory):
+            directory.mkdir(exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                raise InputError(
+                    f"{directory}: another process is at work on this; wait for it or name another directory to write."
+                ) from None
+            except NotImplementedError:  # some network file systems
+                has_locks = False
         for old in directory.iterdir() if anew else ():
             if old.name != LOCK:
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
         yield
     finally:
-        if directory.is_dir() and [path.name for path in directory.iterdir()] == [LOCK]:  # nothing to go on from
+        ours = (lock.is_locked or not has_locks) and directory.is_dir()
+        if ours and [path.name for path in directory.iterdir()] == [LOCK]:  # nothing to go on from
             shutil.rmtree(directory, ignore_errors=True)
         lock.release()
+        with suppress(OSError):
+            directory.rmdir()  # if it is empty
 
 
 @contextmanager

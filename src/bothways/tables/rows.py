@@ -10,7 +10,8 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 from bothways.errors import InputError
@@ -25,6 +26,8 @@ PARQUET_ROWS = 64
 
 Row = tuple[str, dict[str, Any]]
 """Where a row stands (`line 7`) and its cells by column."""
+ReadRow = tuple[str, dict[str, Any] | InputError]
+"""The same, or what is wrong with the row; those after it can be read all the same."""
 
 
 # ── Reading rows ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -34,6 +37,17 @@ def read_rows(path: str | os.PathLike, *, meter: Meter | None = None) -> Iterato
     """The rows of a table, one after the other; the format is told by the name.
 
     Raises InputError, with file and line, for anything that cannot be read.
+    """
+    for where, cells in read_each_row(path, meter=meter):
+        if isinstance(cells, InputError):
+            raise cells
+        yield where, cells
+
+
+def read_each_row(path: str | os.PathLike, *, meter: Meter | None = None) -> Iterator[ReadRow]:
+    """The same, going on after a row that cannot be read, which comes as what is wrong with it.
+
+    Raises InputError for what is wrong with the file, such as damaged compression or text that is not UTF-8.
     """
     reader = reader_of(path)
     if reader is None:
@@ -49,7 +63,7 @@ def reader_of(path: str | os.PathLike) -> Reader | None:
     return next((reader for endings, reader in READERS.items() if name.endswith(endings)), None)
 
 
-def read_csv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+def read_csv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[ReadRow]:
     """The rows of a CSV file. The separator is a comma unless a first line `sep=;` names another, as Excel has it, or
     the header has no comma but semicolons, tabs or bars."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
@@ -65,24 +79,29 @@ def read_csv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Ro
     yield from under_header(csv_cells(csv.reader(lines, strict=True, delimiter=separator), path, skipped), path)
 
 
-def csv_cells(reader: Any, path: str | os.PathLike, skipped: int) -> Iterator[tuple[int, list[str]]]:
+def csv_cells(reader: Any, path: str | os.PathLike, skipped: int) -> Iterator[tuple[int, list[str] | InputError]]:
     """The cells of each row of a `csv.reader` with the line on which it begins, `skipped` lines before the first."""
     line = skipped + 1
-    try:
-        for cells in reader:
-            yield line, cells
-            line = skipped + reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{path}, line {line}: {error}; check the quotes of this row.") from None
+    while True:
+        try:
+            yield line, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:  # the reader goes on with the next line, unless an open quote has taken all of them
+            wrong = InputError(f"{path}, line {line}: {error}; check the quotes of this row.")
+            if "unexpected end of data" in str(error):
+                raise wrong from None
+            yield line, wrong
+        line = skipped + reader.line_num + 1
 
 
-def read_tsv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+def read_tsv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[ReadRow]:
     """A line a row, a tab between cells. Most such files know no quoting, so a lone quotation mark is one; a cell that
     begins and ends with one is taken for quoted."""
     return under_header(tsv_cells(path, meter), path)
 
 
-def tsv_cells(path: str | os.PathLike, meter: Meter | None) -> Iterator[tuple[int, list[str]]]:
+def tsv_cells(path: str | os.PathLike, meter: Meter | None) -> Iterator[tuple[int, list[str] | InputError]]:
     """The cells of each line that is not blank."""
     separated = False
     for number, line in read_lines(path, meter=meter):
@@ -99,14 +118,20 @@ def unquoted(text: str) -> str:
     return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
-def under_header(lines: Iterable[tuple[int, list[str]]], path: str | os.PathLike) -> Iterator[Row]:
+def under_header(lines: Iterable[tuple[int, list[str] | InputError]], path: str | os.PathLike) -> Iterator[ReadRow]:
     """The rows under the first that is not blank, which names the columns. Blank rows, and blank cells after the last
-    column, are what spreadsheets leave; they are left out.
+    column, are what spreadsheets leave; they are left out. A row of another length is wrong, and so is a header that
+    comes again.
 
-    Raises InputError for a row of another length, a header that comes again, and names that are unclear.
+    Raises InputError for names that are unclear.
     """
     header: list[str] = []
     for line, cells in lines:
+        if isinstance(cells, InputError):
+            if not header:
+                raise cells
+            yield f"line {line}", cells
+            continue
         blank = not any(map(str.strip, cells))
         if not header:
             header = [] if blank else header_of(cells, line, path)
@@ -114,16 +139,24 @@ def under_header(lines: Iterable[tuple[int, list[str]]], path: str | os.PathLike
         if blank and (len(header) > 1 or len(cells) != 1):  # an empty text in a column of its own is a row
             continue
         if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
-            raise InputError(
-                f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; "
-                f"quote cells of a CSV file that hold a separator, and put no line break into those of a TSV file."
+            yield (
+                f"line {line}",
+                InputError(
+                    f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; "
+                    f"quote cells of a CSV file that hold a separator, and put no line break into those of a TSV file."
+                ),
             )
+            continue
         del cells[len(header) :]
         if cells == header:
-            raise InputError(
-                f"{path}, line {line}: this is the header again; remove the line, or name the columns otherwise if it "
-                f"is a row."
+            yield (
+                f"line {line}",
+                InputError(
+                    f"{path}, line {line}: this is the header again; remove the line, or name the columns otherwise "
+                    f"if it is a row."
+                ),
             )
+            continue
         yield f"line {line}", dict(zip(header, cells, strict=True))
     if not header:
         raise InputError(f"{path}: the file is empty; the first line must name the columns.")
@@ -143,35 +176,43 @@ def require_unique(names: Sequence[str], place: str) -> None:
         raise InputError(f"{place}: two columns are called {twice[0]!r}; give each its own name.")
 
 
-def read_json_lines(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+def read_json_lines(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[ReadRow]:
     """The rows of a file of one JSON object a line."""
+    lines = read_lines(path, longest=LONGEST_ROW, meter=meter)
+    for number, of_line in groupby(lines, key=itemgetter(0)):  # a line that is too long comes in several pieces
+        pieces = iter(of_line)
+        _, text = next(pieces)
+        if not text.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            yield f"line {number}", json_object(text, place)
+        except InputError as error:
+            yield f"line {number}", error
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists in lists in lists
+            too_long = next(pieces, None) is not None
+            why = f"a row of more than {LONGEST_ROW / 1e6:.0f} MB is not read whole" if too_long else str(error)
+            yield f"line {number}", InputError(f"{place}: this is not JSON ({why}); write one object a line.")
+
+
+def json_object(text: str, place: str) -> dict[str, Any]:
+    """The object that a line of JSON holds. ValueError if it is no JSON, InputError if it is no object or unclear."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         cells = dict(pairs)
         if len(cells) < len(pairs):
-            require_unique([name for name, _ in pairs], f"{path}, line {number}")
+            require_unique([name for name, _ in pairs], place)
         return cells
 
-    lines = read_lines(path, longest=LONGEST_ROW, meter=meter)
-    for number, text in lines:
-        if not text.strip():
-            continue
-        try:
-            cells = json.loads(text, object_pairs_hook=unique)
-        except InputError:
-            raise
-        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists in lists in lists
-            too_long = next(lines, (0, ""))[0] == number
-            why = f"a row of more than {LONGEST_ROW / 1e6:.0f} MB is not read whole" if too_long else str(error)
-            raise InputError(f"{path}, line {number}: this is not JSON ({why}); write one object a line.") from None
-        if "\\ud" in text.lower():  # half a surrogate pair can be written in JSON and nowhere else
-            cells = json.loads(well_formed(json.dumps(cells, ensure_ascii=False)))
-        if not isinstance(cells, dict):
-            raise InputError(f"{path}, line {number}: this is no JSON object; write one object a line.")
-        yield f"line {number}", cells
+    cells = json.loads(text, object_pairs_hook=unique)
+    if "\\ud" in text.lower():  # half a surrogate pair can be written in JSON and nowhere else
+        cells = json.loads(well_formed(json.dumps(cells, ensure_ascii=False)))
+    if not isinstance(cells, dict):
+        raise InputError(f"{place}: this is no JSON object; write one object a line.")
+    return cells
 
 
-def read_parquet(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[Row]:
+def read_parquet(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[ReadRow]:
     """The rows of a Parquet file."""
     import pyarrow
     import pyarrow.parquet
@@ -204,7 +245,7 @@ def no_parquet(path: str | os.PathLike) -> str:
     return "this is no Parquet, but perhaps text; name the file .csv, .tsv or .jsonl if it is"
 
 
-Reader = Callable[[str | os.PathLike, Meter | None], Iterator[Row]]
+Reader = Callable[[str | os.PathLike, Meter | None], Iterator[ReadRow]]
 READERS: dict[tuple[str, ...], Reader] = {
     (".csv",): read_csv,
     (".tsv", ".tab"): read_tsv,

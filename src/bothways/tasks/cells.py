@@ -8,6 +8,8 @@ from typing import Any
 
 from bothways.errors import InputError
 
+SEPARATOR = "|"
+"""Between the labels of a cell; JSON lines and Parquet may hold a list instead."""
 WRITTEN_LIST = re.compile(
     r"""\s*(\[\s*(['"].*['"],?)?\s*\]|\(\s*['"].*['"],?\s*\)|\{\s*['"].*['"]\s*\})\s*""", re.DOTALL
 )

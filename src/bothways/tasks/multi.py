@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bothways.batch import Predictions
 from bothways.model.config import OutputConfig
-from bothways.tasks.cells import as_text, refuse_written_list
+from bothways.tasks.cells import SEPARATOR, as_text, refuse_written_list
 from bothways.tasks.metrics import (
     Statistics,
     Sums,
@@ -24,13 +24,10 @@ from bothways.tasks.metrics import (
     reliability,
     weighted_mean,
 )
-from bothways.tasks.task import Task, closeness, rounded
+from bothways.tasks.scores import ranked, ranked_columns, scores_of
+from bothways.tasks.task import Task, closeness
 from bothways.tasks.temperature import sigmoid_temperature
 from bothways.tokenizer import Encoding, Text
-
-SEPARATOR = "|"
-"""Between the labels of a cell; JSON lines and Parquet may hold a list instead."""
-
 
 FEW = 5
 
@@ -102,12 +99,19 @@ class MultiLabel(Task):
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         return probabilities >= self.thresholds
 
-    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
+    def answer(self, probabilities: np.ndarray, text: Text, top: int | None = None) -> dict[str, Any]:
         """`{"labels": [those present], "scores": {label: p}}`"""
         return {
             "labels": self.decided(self.decide(probabilities)),
-            "scores": {label: rounded(p) for label, p in zip(self.output.labels, probabilities, strict=True)},
+            "scores": scores_of(self.output.labels, probabilities, top),
         }
+
+    def columns(self, top: int | None = None) -> dict[str, type]:
+        """The labels present, `|` between; with `top` the likeliest with their scores: label_1, score_1, …"""
+        return {"labels": str, **ranked_columns(self.output.labels, top)}
+
+    def cells(self, answer: dict[str, Any], top: int | None = None) -> dict[str, Any]:
+        return {"labels": self.written(answer["labels"]), **ranked(answer["scores"], top)}
 
     @classmethod
     def written(cls, value: list[str]) -> str:

@@ -15,7 +15,8 @@ from bothways.errors import InputError
 from bothways.model.config import OutputConfig
 from bothways.model.outputs import OutputLayer
 from bothways.tasks.metrics import Statistics, Sums, divided
-from bothways.tasks.task import Task, rounded
+from bothways.tasks.scores import rounded
+from bothways.tasks.task import Task
 from bothways.tokenizer import Encoding, Text
 
 LARGEST = 1e30
@@ -83,9 +84,15 @@ class Regression(Task):
     def decide(self, probabilities: np.ndarray) -> np.float32:
         return probabilities[0]
 
-    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
+    def answer(self, probabilities: np.ndarray, text: Text, top: int | None = None) -> dict[str, Any]:
         """`{"value"}`"""
         return {"value": rounded(probabilities[0])}
+
+    def columns(self, top: int | None = None) -> dict[str, type]:
+        return {"value": float}
+
+    def cells(self, answer: dict[str, Any], top: int | None = None) -> dict[str, Any]:
+        return answer
 
     @classmethod
     def written(cls, value: float) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bothways.batch import UNLABELLED, Predictions
 from bothways.model.config import OutputConfig
-from bothways.tasks.cells import as_text, refuse_written_list
+from bothways.tasks.cells import SEPARATOR, as_text, refuse_written_list
 from bothways.tasks.metrics import (
     Statistics,
     Sums,
@@ -25,7 +25,8 @@ from bothways.tasks.metrics import (
     reliability,
     weighted_mean,
 )
-from bothways.tasks.task import Task, closeness, rounded, softmax
+from bothways.tasks.scores import ranked, ranked_columns, rounded, scores_of
+from bothways.tasks.task import Task, closeness, softmax
 from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text
 
@@ -83,16 +84,26 @@ class SingleLabel(Task):
         left_out = len(told) - math.ceil((len(told) + 1) * coverage)  # may be below the threshold; -1: too few rows
         return replace(self.output, set_threshold=float(ascending[left_out]) if left_out >= 0 else 0.0)
 
-    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
+    def answer(self, probabilities: np.ndarray, text: Text, top: int | None = None) -> dict[str, Any]:
         """`{"label", "score", "scores": {label: p}}`, and "set" with the labels of the prediction set, if there are
         such sets."""
-        scores = {label: rounded(p) for label, p in zip(self.output.labels, probabilities, strict=True)}
+        scores = scores_of(self.output.labels, probabilities, top)
         best = int(self.decide(probabilities))
         answer = {"label": self.output.labels[best], "score": rounded(probabilities[best]), "scores": scores}
         if self.output.set_threshold is None:
             return answer
         inside = probabilities >= self.output.set_threshold
         return answer | {"set": [label for label, held in zip(self.output.labels, inside, strict=True) if held]}
+
+    def columns(self, top: int | None = None) -> dict[str, type]:
+        """label and score; with `top` those after the likeliest, too: label_2, score_2, …; set: the labels of the
+        prediction set, `|` between."""
+        columns = {"label": str, "score": float, **ranked_columns(self.output.labels, top, start=2)}
+        return columns if self.output.set_threshold is None else columns | {"set": str}
+
+    def cells(self, answer: dict[str, Any], top: int | None = None) -> dict[str, Any]:
+        cells = {"label": answer["label"], "score": answer["score"], **ranked(answer["scores"], top, start=2)}
+        return cells | {"set": SEPARATOR.join(answer["set"])} if "set" in answer else cells
 
     @classmethod
     def written(cls, value: str) -> str:

@@ -17,7 +17,8 @@ from bothways.language import CHINESE
 from bothways.model.config import OutputConfig
 from bothways.tasks.cells import as_text, refuse_written_list
 from bothways.tasks.metrics import Statistics, Sums, by_class, divided, f1_scores
-from bothways.tasks.task import Task, closeness, rounded, softmax
+from bothways.tasks.scores import rounded
+from bothways.tasks.task import Task, closeness, softmax
 from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text
 
@@ -105,7 +106,7 @@ class Tags(Task):
         best[read] = probabilities[read].argmax(-1)
         return best
 
-    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
+    def answer(self, probabilities: np.ndarray, text: Text, top: int | None = None) -> dict[str, Any]:
         """`{"words", "labels", "scores"}`, one entry each a word, null for one that was not read."""
         best = self.decide(probabilities)
         unread = [None] * (len(text) - len(best))
@@ -114,6 +115,14 @@ class Tags(Task):
             "labels": self.decided(best) + unread,
             "scores": [rounded(p[b]) if b >= 0 else None for p, b in zip(probabilities, best, strict=True)] + unread,
         }
+
+    def columns(self, top: int | None = None) -> dict[str, type]:
+        """The tag of each word and its score, spaces between; ? for a word that was not read."""
+        return {"labels": str, "scores": str}
+
+    def cells(self, answer: dict[str, Any], top: int | None = None) -> dict[str, Any]:
+        scores = ("?" if score is None else str(score) for score in answer["scores"])
+        return {"labels": self.written(answer["labels"]), "scores": " ".join(scores)}
 
     @classmethod
     def written(cls, value: list[str | None]) -> str:

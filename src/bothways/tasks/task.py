@@ -158,6 +158,11 @@ class Task(ABC):
     def decide(self, probabilities: np.ndarray) -> Decision:
         """The decision about one text: (width,) → what `target` gives."""
 
+    @property
+    def tells_known(self) -> bool:
+        """Whether it can tell that a text is of none of the classes."""
+        return self.detector is not None and self.detector.distance_threshold is not None
+
     def known(self, predictions: Predictions) -> np.ndarray | None:
         """(texts,) bool: whether a text is of any of the classes at all; None if that cannot be told."""
         if self.detector is None or self.detector.distance_threshold is None:
@@ -173,8 +178,16 @@ class Task(ABC):
         return self.output
 
     @abstractmethod
-    def answer(self, probabilities: np.ndarray, text: Text) -> dict[str, Any]:
-        """What is said of one text, as JSON."""
+    def answer(self, probabilities: np.ndarray, text: Text, top: int | None = None) -> dict[str, Any]:
+        """What is said of one text, as JSON. `top`: scores of so many labels, the likeliest first; None: of all."""
+
+    @abstractmethod
+    def columns(self, top: int | None = None) -> dict[str, type]:
+        """The columns of a table that has its answers, and what their cells are."""
+
+    @abstractmethod
+    def cells(self, answer: dict[str, Any], top: int | None = None) -> dict[str, Any]:
+        """An answer as cells of these columns."""
 
     # ── What it tells of labels ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -280,8 +293,3 @@ def closeness(probabilities: np.ndarray) -> np.ndarray:
     """How close the second of the classes is to the first: 1 − margin. (…, classes) → (…,)"""
     second, first = np.moveaxis(np.sort(probabilities, axis=-1)[..., -2:], -1, 0)
     return 1 - (first - second)
-
-
-def rounded(value: float) -> float:
-    """Six digits: more than a score deserves, few enough to read."""
-    return round(float(value), 6)

@@ -1,4 +1,4 @@
-"""Batches made by other threads while the model trains on the one before."""
+"""What is needed next, made by other threads while what was made before is used: batches, predictions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+Step = TypeVar("Step")
 Made = TypeVar("Made")
 
 
-def prefetched(make: Callable[[int], Made], steps: Iterable[int], *, makers: int = 1, ahead: int = 1) -> Iterator[Made]:
+def prefetched(
+    make: Callable[[Step], Made], steps: Iterable[Step], *, makers: int = 1, ahead: int = 1
+) -> Iterator[Made]:
     """What `make` makes of each step, in order, the next ones made by other threads while one is used."""
     with ThreadPoolExecutor(makers) as pool:
         left = iter(steps)
