@@ -36,7 +36,7 @@ class HeldOut:
                 output, found = bert.output(name), logits[name].float()
                 measured = [float(output.loss(found, taught)), float(output.agreement(found, taught).sum()), len(found)]
                 sums[name] = sums.get(name, np.zeros(3)) + measured
-        return {name: (loss / count, agreed / count) for name, (loss, agreed, count) in sums.items()}
+        return {name: (float(loss / n), float(agreed / n)) for name, (loss, agreed, n) in sums.items()}
 
 
 def split(taught: TaughtTexts, share: float) -> tuple[np.ndarray, np.ndarray]:

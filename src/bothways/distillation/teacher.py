@@ -142,11 +142,8 @@ class EncoderTeacher(VectorTeacher):
         self.prompt = way.prompt if prompt is None else prompt
         self.name, self.columns = str(name), (column,)
         self.width = bert.config.encoder.hidden_size
-        self.identity: Mapping[str, Any] = {
-            "teacher": digest_of_weights(directory),
-            "prompt": self.prompt,
-            "reads": self.reads,
-        }
+        digest = digest_of_weights(directory)
+        self.identity: Mapping[str, Any] = {"teacher": digest, "prompt": self.prompt, "reads": self.reads}
 
     def division(self, longest: int, seed: int) -> Division:
         """Passages of all lengths."""
