@@ -58,7 +58,7 @@ def test_the_vectors_of_a_student_come_near(
     distill([documents], tmp_path / "out", teacher=teacher, encoder=encoder_directory, config=config, quiet=True)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
     vectors = metrics["held_out"]["vector"]
-    assert vectors[-1]["loss"] < 0.5 * vectors[0]["loss"]
+    assert vectors[-1]["loss"] < 0.75 * vectors[0]["loss"]
     assert vectors[-1]["agreement"] > 0.9
     assert not (tmp_path / "out.run").exists()
     bert, tokenizer, report = load_model(tmp_path / "out")

@@ -136,7 +136,7 @@ class ClassLesson:
                 easy, restore = task.standardize(taught.every_answer(teacher.parts[task.name])[:, 0].tolist())
                 self.easy[task.name], self.restore[task.name] = np.array(easy, np.float32)[:, None], restore
 
-    def begin(self, bert: Bert) -> None:
+    def begin(self, bert: Bert, tokenizer: Tokenizer, read: np.ndarray) -> None:
         """See `Lesson`."""
         taught = {task.name for task in self.tasks}
         bert.outputs = OutputLayers(

@@ -86,7 +86,7 @@ def fit(
     dtype = resolve(config.precision, device)
     read, unread = split(taught, config.held_out)
     lesson = teacher.lesson(taught, config)
-    lesson.begin(bert)
+    lesson.begin(bert, tokenizer, read)
     held_out = HeldOut(taught, unread, lesson) if len(unread) else None
     batches = DistillationBatches(taught, read, lesson, Masking(tokenizer, rate=config.masking_rate), config)
 

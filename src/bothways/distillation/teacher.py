@@ -33,13 +33,15 @@ from bothways.tokenizer import Tokenizer
 
 VECTOR = "vector"
 """The name of the output layer that gives the teacher's vector."""
+FITTED_TO, RIDGE = 4096, 0.01
+"""Texts that its first weights are fitted to, and the ridge as a share of the mean variance of a feature."""
 
 
 class Lesson(Protocol):
     """What is learned from all answers of a teacher."""
 
-    def begin(self, bert: Bert) -> None:
-        """Make a student with the teacher's outputs ready to learn."""
+    def begin(self, bert: Bert, tokenizer: Tokenizer, read: np.ndarray) -> None:
+        """Make a student with the teacher's outputs ready to learn from the texts `read`."""
 
     def targets(self, rows: np.ndarray) -> Mapping[str, Tensor]:
         """What the teacher says of some texts, by output: (texts,) → (texts, width of the output) float32."""
@@ -88,8 +90,22 @@ class VectorLesson:
     def __init__(self, taught: TaughtTexts) -> None:
         self.taught = taught
 
-    def begin(self, bert: Bert) -> None:
-        """Nothing is to be done."""
+    @torch.no_grad()
+    def begin(self, bert: Bert, tokenizer: Tokenizer, read: np.ndarray) -> None:
+        """See `Lesson`. The linear layer starts as ridge regression has it, from what the student makes of some texts
+        before it has learned: from chance, its first gradients would undo what the encoder knows."""
+        rows = read[np.linspace(0, len(read) - 1, min(len(read), FITTED_TO)).astype(np.int64)]
+        layer = bert.output(VECTOR)
+        engine = Engine(bert, tokenizer, precision="fp32", device=torch.device("cpu"))
+        found = engine.represent(self.taught.encodings(rows), layer.config.reads).astype(np.float64)
+        wanted = self.taught.answers(rows).astype(np.float64)
+        mean, mean_wanted = found.mean(0), wanted.mean(0)
+        found -= mean
+        products = found.T @ found
+        products += np.eye(len(products)) * RIDGE * np.trace(products) / len(products)
+        weights = np.linalg.solve(products, found.T @ (wanted - mean_wanted))
+        layer.projection.weight.copy_(torch.from_numpy(weights.T))
+        layer.projection.bias.copy_(torch.from_numpy(mean_wanted - mean @ weights))
 
     def targets(self, rows: np.ndarray) -> Mapping[str, Tensor]:
         """See `Lesson`."""
