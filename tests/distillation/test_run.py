@@ -259,6 +259,7 @@ def test_vectors_that_do_not_fit(tmp_path: Path, encoder_directory: Path, array:
             quiet=True,
         )
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.run").exists()
 
 
 @pytest.mark.parametrize(

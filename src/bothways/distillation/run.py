@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,8 @@ def _distill(
         quiet=quiet,
     )
     if config.most_texts is None:
-        teacher.finished(taught.counted["texts"])
+        with anew_after_mistake(taught.directory):
+            teacher.finished(taught.counted["texts"])
     if taught.counted["truncated"] and not quiet:
         print(
             f"{taught.counted['truncated']:,} of {taught.counted['texts']:,} texts are longer than "
@@ -207,6 +209,16 @@ def _distill(
     if MASKED_LM.name in {output.name for output in bert.config.outputs}:
         bert.configure(MASKED_LM)  # in another training it counts as ever
     return Distilled(bert, tokenizer, log, described(log, config, teacher.name, taught.counted))
+
+
+@contextmanager
+def anew_after_mistake(directory: Path) -> Iterator[None]:
+    """Leave nothing to go on from if the block finds that it is of no use."""
+    try:
+        yield
+    except InputError:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def require_room(bert: Bert, config: ResolvedConfig) -> None:

@@ -126,7 +126,6 @@ def teach(
 
     Raises InputError if it was begun with other `settings`, or if there is no text.
     """
-    directory.mkdir(exist_ok=True)
     require_same(directory / "settings.json", settings)
     taught = TaughtTexts(directory, tokenizer.sep_id)
     if (directory / "counted.json").is_file():
@@ -144,7 +143,9 @@ def teach(
     started, count = time.perf_counter(), skipped
     with progress:
         for number, part in enumerate(in_parts(reader), start=done):
-            write_part(directory / f"part-{number:06}", part, tokenizer, max_length, answer(part, count), dtype)
+            answers = answer(part, count)
+            note(directory / "settings.json", settings)  # not before there is something to go on from
+            write_part(directory / f"part-{number:06}", part, tokenizer, max_length, answers, dtype)
             count += len(part)
             speed = (count - skipped) / (time.perf_counter() - started)
             progress.update(far(count), texts=count, texts_a_second=speed)
@@ -182,11 +183,10 @@ def write_part(
 
 
 def require_same(path: Path, settings: Mapping[str, Any]) -> None:
-    """Note what decides the texts and answers; InputError if they were begun otherwise."""
-    now = json.loads(json.dumps(settings))
+    """Raise InputError if the texts and answers were begun with other settings."""
     if not path.is_file():
-        write_atomically(path, json.dumps(now))
         return
+    now = json.loads(json.dumps(settings))
     before = json.loads(path.read_text("utf-8"))
     for name in sorted({*now, *before}):
         if now.get(name) != before.get(name):
@@ -194,3 +194,10 @@ def require_same(path: Path, settings: Mapping[str, Any]) -> None:
                 f"{path}: this run was started with other {name} ({before.get(name)!r}, not {now.get(name)!r}); go on "
                 f"with the same or start anew with --overwrite."
             )
+
+
+def note(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what decides the texts and answers, if it is not there."""
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, json.dumps(settings))
