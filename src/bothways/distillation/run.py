@@ -22,7 +22,7 @@ from bothways.distillation.teacher import EncoderTeacher, Teacher, VectorFile
 from bothways.distillation.texts import Texts
 from bothways.errors import InputError
 from bothways.files.writing import exclusive_directory, refuse_existing
-from bothways.formats.hub import locate
+from bothways.formats.hub import AUTO, locate
 from bothways.formats.model_card import render, table
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
@@ -159,8 +159,11 @@ def distill(
     texts = replace(given, divide=teacher.division(chosen.max_length, chosen.seed))
     require_room(bert, chosen)
     with exclusive_directory(unfinished, anew=not resume):
-        done = _distill(bert, words, texts, teacher, chosen, unfinished, new=size is not None, quiet=quiet)
-        card = card_of(done, teacher.name, str(size or encoder or "the shipped encoder"))
+        start = str(size or encoder or AUTO)
+        done = _distill(bert, words, texts, teacher, chosen, unfinished, start=start, quiet=quiet)
+        if size is not None:
+            copy_unread_positions(done.bert, chosen.max_length)
+        card = card_of(done, teacher.name, "the shipped encoder" if start == AUTO else start)
         files_beside = {"metrics.json": json.dumps(done.metrics, indent=2, ensure_ascii=False) + "\n"}
         save_model(out, done.bert, done.tokenizer, card=card, extra_files=files_beside, overwrite=overwrite)
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -175,7 +178,7 @@ def _distill(
     config: ResolvedConfig,
     unfinished: Path,
     *,
-    new: bool,
+    start: str,
     quiet: bool,
 ) -> Distilled:
     """`distill`, once no other process is at work in the directory `unfinished`."""
@@ -201,11 +204,9 @@ def _distill(
             file=sys.stderr,
         )
     attach(bert, teacher.outputs(bert, config), config)
-    settings = {**identity, "student": asdict(bert.config), **settings_to_match(config)}
+    settings = {**identity, "student": start, **settings_to_match(config)}
     checkpoints = Checkpoints(unfinished / "checkpoints", settings, every_seconds=60 * config.checkpoint_minutes)
     log = fit(bert, tokenizer, taught, teacher, config, checkpoints=checkpoints, quiet=quiet)
-    if new:
-        copy_unread_positions(bert, config.max_length)
     if MASKED_LM.name in {output.name for output in bert.config.outputs}:
         bert.configure(MASKED_LM)  # in another training it counts as ever
     return Distilled(bert, tokenizer, log, described(log, config, teacher.name, taught.counted))
