@@ -18,6 +18,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 # What is imported here is there before `bothways --help` says a word, so none of it may import torch.
 from bothways.corpus.duplicates import Duplicates
 from bothways.corpus.word_segmentation import Words
+from bothways.distillation.config import DistillationConfig
 from bothways.errors import InputError, Stopped
 from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
@@ -44,6 +45,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class PretrainingFlags(PretrainingConfig):
     """How an encoder is pre-trained."""
+
+    def __post_init__(self) -> None:
+        with in_one_sentence():
+            super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationFlags(DistillationConfig):
+    """How a student learns from a teacher."""
 
     def __post_init__(self) -> None:
         with in_one_sentence():
@@ -169,6 +179,62 @@ def pretrain(
     losses = ", ".join(f"{name} loss {entries[-1][1]:.3f}" for name, entries in log.losses.items())
     if os.environ.get("RANK", "0") == "0":  # one process speaks for all that torchrun has started
         say(f"{out}: {log.tokens:,} tokens in {log.seconds:,.0f} s; {losses}.")
+
+
+def distill(
+    inputs: Positional[tuple[str, ...]],
+    /,
+    teacher: str,
+    out: Path,
+    encoder: str | None = None,
+    preset: str | None = None,
+    tokenizer: str | None = None,
+    prompt: str | None = None,
+    text: str | None = None,
+    config: OmitArgPrefixes[DistillationFlags] = DistillationFlags(),
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Have a smaller encoder or classifier learn from a larger one, on texts without labels.
+
+    An encoder as teacher gives the student its sentence vectors, a classifier its probabilities.
+
+    Args:
+        inputs: Tables (CSV, TSV, JSON lines, Parquet), a row a text; or plain text, a line a text, or under an encoder
+            documents with a blank line between, of which passages of all lengths are read.
+        teacher: Directory or hub id of an encoder or a classifier; or a .npy file of vectors, a row for each text.
+        out: Directory to write.
+        encoder: The student: directory, shipped name or hub id; the shipped one of the texts' language unless named.
+        preset: In its place the size of a new one: tiny, mini, small, medium, base or large.
+        tokenizer: Directory of the tokenizer of a new one.
+        prompt: What stands before every text that an encoder reads as teacher; unless given, what its directory says.
+        text: Column of the text in tables (unless told, text); a classifier knows its own.
+        config: How to learn.
+        resume: Go on with an unfinished run, if there is one; a finished one is left as it is.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.distillation.run import distill as recipe
+
+    require(inputs, "texts")
+    if resume and not overwrite and (out / "metrics.json").exists():
+        say(f"{out} is finished; there is nothing to resume.")
+        return
+    done = recipe(
+        inputs,
+        out,
+        teacher=teacher,
+        encoder=encoder,
+        size=preset,
+        tokenizer=tokenizer,
+        config=config,
+        prompt=prompt,
+        column=text,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    last = {name: entries[-1] for name, entries in done.metrics["held_out"].items()}
+    agreed = ", ".join(f"{name} {entry['agreement']:.3f}" for name, entry in last.items())
+    say(f"{out}: {done.metrics['texts']:,} texts" + (f"; agreement with the teacher: {agreed}." if agreed else "."))
 
 
 def finetune(
@@ -443,6 +509,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "tokenizer train": tokenizer_train,
     "corpus build": corpus_build,
     "pretrain": pretrain,
+    "distill": distill,
     "finetune": finetune,
     "evaluate": evaluate,
     "classify": classify,

@@ -155,6 +155,30 @@ def test_pretraining_refuses(shell: Shell, encoder_directory: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_distillation(shell: Shell, model: Path, encoder_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("text\n" + "\n".join(films(250)[0]), "utf-8")
+    run = ("distill", "texts.csv", "--encoder", encoder_directory, "--out", "out")
+    assert "Name one file of texts" in shell.refuses("distill", "--teacher", model, "--out", "out")
+    assert "there is no such directory" in shell.refuses(*run, "--teacher", "./no")
+    assert "no.npy: there is no such file" in shell.refuses(*run, "--teacher", "no.npy")
+    assert "--masked-texts is 2.0; give a share from 0 to 1" in shell.refuses(
+        *run, "--teacher", model, "--masked-texts", 2
+    )
+    assert "--prompt is for an encoder" in shell.refuses(*run, "--teacher", "no.npy", "--prompt", "query: ")
+    assert "no.csv: there is no such file" in shell.refuses(
+        "distill", "no.csv", "--encoder", encoder_directory, "--out", "out", "--teacher", model
+    )
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.run").exists()
+    out, err = shell(*run, "--teacher", model, "--steps", 3)
+    assert out == ""
+    assert "out: 250 texts; agreement with the teacher: label " in err
+    assert "out exists already" in shell.refuses(*run, "--teacher", model)
+    assert "out is finished; there is nothing to resume." in shell(*run, "--teacher", model, "--resume")[1]
+    answer = json.loads(shell("classify", "out", stdin=b"the film\n")[0])
+    assert answer["outputs"]["label"]["label"] in ("positive", "negative")
+
+
 def test_an_encoder_without_outputs_cannot_classify(shell: Shell, encoder_directory: Path) -> None:
     assert "no output layer that classifies" in shell.refuses("classify", encoder_directory, "-")
 

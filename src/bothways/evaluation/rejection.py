@@ -21,19 +21,23 @@ MOST_ROWS = 20_000
 
 
 def fit_detector(bert: Bert, engine: Engine, task: Task, train: Table, *, seed: int = 0) -> Mahalanobis:
-    """Put on a layer that tells how far a text is from the nearest class of `task`, as the training rows show it.
+    """Put on a layer that tells how far a text is from the nearest class of `task`, as the training rows show it."""
+    targets = np.array(train.targets(task))
+    chosen = rows_of_each_class(targets, MOST_ROWS, seed)
+    rows, classes = train.take(chosen), targets[chosen]
+    found = engine.represent(engine.encode(as_read(rows.texts, engine.pretokenized), rows.pairs), task.output.reads)
+    return detector_of(bert, task, found, classes)
+
+
+def detector_of(bert: Bert, task: Task, found: np.ndarray, classes: np.ndarray) -> Mahalanobis:
+    """`fit_detector` for texts of which is known what `task` reads, (rows, hidden), and their classes, (rows,).
 
     The covariance is that of rows around the mean of their class, shrunk after Ledoit and Wolf (A well-conditioned
     estimator for large-dimensional covariance matrices, 2004), since there may be fewer rows than dimensions.
     """
     from sklearn.covariance import LedoitWolf  # takes a second to import
 
-    targets = np.array(train.targets(task))
-    chosen = rows_of_each_class(targets, MOST_ROWS, seed)
-    rows, classes = train.take(chosen), targets[chosen]
-    found = engine.represent(
-        engine.encode(as_read(rows.texts, engine.pretokenized), rows.pairs), task.output.reads
-    ).astype(np.float64)
+    found = found.astype(np.float64)
     counts = np.bincount(classes, minlength=len(task.output.labels))
     means = np.zeros((len(counts), found.shape[1]))
     np.add.at(means, classes, found)

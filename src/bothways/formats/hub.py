@@ -26,9 +26,14 @@ WANTED = [
     "vocab.txt",
     "added_tokens.json",
     "special_tokens_map.json",
+    "modules.json",
+    "*_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
     "README.md",
 ]
-"""The files of a hub model that are of use; never a pickle."""
+"""The files of a hub model that are of use; never a pickle. Those of sentence-transformers tell how a teacher's vectors
+are made (`distillation.sentence_vectors`)."""
 
 
 def shipped_encoders() -> list[Path]:

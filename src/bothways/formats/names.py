@@ -35,8 +35,8 @@ OUTPUT_NAMES = {
     "next_sentence": {"projection.*": "cls.seq_relationship.*"},
     "classifier": {"projection.*": "classifier.*"},
 }
-FITTED = {"mahalanobis": ("whitening", "means")}
-"""Kinds of output layer that are fitted to a trained model, for which no published name exists → their parameters."""
+BESIDE = {"mahalanobis": ("whitening", "means"), "vector": ("projection.weight", "projection.bias")}
+"""Kinds of output layer that `transformers` need not know of, for which no published name exists → their parameters."""
 OLD_KINDS = {"masked_word": "masked_lm"}
 """Kinds of output layer as model directories of before call them → as they are called now."""
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -123,16 +123,16 @@ def published(outputs: tuple[OutputConfig, ...]) -> bool:
     return architecture(outputs) != "BertModel"
 
 
-def trained(outputs: tuple[OutputConfig, ...]) -> tuple[OutputConfig, ...]:
-    """The output layers without those that are fitted afterwards, which `transformers` need not know of."""
-    return tuple(output for output in outputs if output.kind not in FITTED)
+def essential(outputs: tuple[OutputConfig, ...]) -> tuple[OutputConfig, ...]:
+    """The output layers without those that `transformers` need not know of."""
+    return tuple(output for output in outputs if output.kind not in BESIDE)
 
 
 def architecture(outputs: tuple[OutputConfig, ...]) -> str:
     """The class of `transformers` that has exactly these output layers, reading what it reads; else a bare encoder."""
-    if any(output.reads == "mean" for output in trained(outputs)):
+    if any(output.reads == "mean" for output in essential(outputs)):
         return "BertModel"
-    return ARCHITECTURES.get(tuple(sorted(output.kind for output in trained(outputs))), "BertModel")
+    return ARCHITECTURES.get(tuple(sorted(output.kind for output in essential(outputs))), "BertModel")
 
 
 def output_names(outputs: tuple[OutputConfig, ...]) -> dict[str, tuple[str, ...]]:
@@ -140,9 +140,9 @@ def output_names(outputs: tuple[OutputConfig, ...]) -> dict[str, tuple[str, ...]
     names: dict[str, tuple[str, ...]] = {}
     for index, output in enumerate(outputs):
         table = OUTPUT_NAMES.get(output.kind, OUTPUT_NAMES["classifier"])
-        if output.kind in FITTED:
+        if output.kind in BESIDE:
             names |= expand(
-                {part: f"outputs.{output.name}.{part}" for part in FITTED[output.kind]}, f"outputs.{index}."
+                {part: f"outputs.{output.name}.{part}" for part in BESIDE[output.kind]}, f"outputs.{index}."
             )
         elif published(outputs) or output.kind in OUTPUT_NAMES:
             names |= expand(table, f"outputs.{index}.")

@@ -29,9 +29,9 @@ from bothways.formats.names import (
     PROBLEM_TYPES,
     architecture,
     encoder_names,
+    essential,
     output_names,
     published,
-    trained,
 )
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig
@@ -101,7 +101,7 @@ def to_published_config(config: BertConfig, dtype: torch.dtype = torch.float32) 
         "pad_token_id": 0,
         "dtype": str(dtype).removeprefix("torch."),
     }
-    outputs = trained(config.outputs)
+    outputs = essential(config.outputs)
     if len(outputs) == 1 and (output := outputs[0]).kind in TASKS:
         labels = output.labels or (output.name,)
         content["id2label"] = {str(index): label for index, label in enumerate(labels)}

@@ -9,7 +9,7 @@ from bothways.batch import Reads
 from bothways.errors import InputError
 from bothways.long_texts import LongTexts, Selection, covered, selection_of
 
-OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags", "mahalanobis"]
+OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags", "mahalanobis", "vector"]
 """What an output layer decides; one class of `model.outputs` for each."""
 
 
@@ -103,6 +103,8 @@ class OutputConfig:
     """`mahalanobis` only: the output layer from whose classes the distances are."""
     distance_threshold: float | None = None
     """`mahalanobis` only: a text that is farther from every class is of none of them."""
+    width: int = 0
+    """`vector` only: how many numbers the vector has."""
 
     def __post_init__(self) -> None:
         if twice := sorted({label for label in self.labels if self.labels.count(label) > 1}):
@@ -111,6 +113,8 @@ class OutputConfig:
             raise InputError(f"The temperature of output {self.name!r} is {self.temperature}; it must be above 0.")
         if not 0 <= self.focal_gamma <= 10:
             raise InputError(f"focal_gamma of output {self.name!r} is {self.focal_gamma}; it must be from 0 to 10.")
+        if self.width < 0:
+            raise InputError(f"The width of output {self.name!r} is {self.width}; it must be 0 or more.")
         for option in ("class_weights", "thresholds"):
             values = getattr(self, option)
             if values and len(values) != len(self.labels):

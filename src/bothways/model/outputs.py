@@ -10,9 +10,11 @@ Each owns what it reads and its loss; how logits become probabilities is said in
     regression     first             (sequences, 1)     (sequences,) float              squared error
     tags           tokens            (tokens, C)        (tokens,) int64                 cross-entropy
     mahalanobis    as another layer  (sequences, 1)     none: it is fitted, not trained
+    vector         mean              (sequences, width) (sequences, width) float        squared distance
 
-A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss. Losses of the last four but regression
-may weigh classes (`OutputConfig.class_weights`) and be focal (`focal_gamma`).
+A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss. Losses of single, multi and tags may
+weigh classes (`OutputConfig.class_weights`) and be focal (`focal_gamma`). Single, multi and regression can also learn
+the logits of another model (`imitation_loss`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, linear, mse_loss
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cosine_similarity,
+    cross_entropy,
+    linear,
+    mse_loss,
+)
 
 from bothways.batch import UNLABELLED
 from bothways.model.config import EncoderConfig, OutputConfig
@@ -60,6 +68,15 @@ class OutputLayer(nn.Module):
         """How many targets are labelled, which is what a summed loss is divided by."""
         return int((targets != UNLABELLED).sum())
 
+    def imitation_loss(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        """How far logits are from those of another model, both divided by `temperature`, summed over rows (arXiv
+        1503.02531, section 2); rows of NaN are left out. Two of (n, width) → scalar. Not every kind has one."""
+        raise NotImplementedError
+
+    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+        """How far each decision is that of another model: two of (n, width) → (n,), 1 where it is the same."""
+        raise NotImplementedError
+
     @property
     def multiplications(self) -> int:
         """How many a forward pass takes for each of its rows."""
@@ -77,6 +94,15 @@ class SingleLabel(OutputLayer):
         if self.class_weights is not None:
             losses = losses * self.class_weights[targets.clamp(min=0)]  # the loss without a label is 0
         return losses.sum()
+
+    def imitation_loss(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        known = ~taught.isnan().any(-1)
+        probabilities = torch.softmax(taught.nan_to_num() / temperature, dim=-1)
+        losses = cross_entropy(logits.float() / temperature, probabilities, reduction="none")
+        return (losses * known).sum() * temperature**2  # so that gradients are of a size at any temperature
+
+    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+        return (logits.argmax(-1) == taught.argmax(-1)).float()
 
 
 class NextSentence(SingleLabel):
@@ -102,6 +128,15 @@ class MultiLabel(OutputLayer):
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan().any(-1)).sum())
 
+    def imitation_loss(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        probabilities = torch.sigmoid(taught.nan_to_num() / temperature)
+        losses = binary_cross_entropy_with_logits(logits.float() / temperature, probabilities, reduction="none")
+        return losses.masked_fill(taught.isnan(), 0.0).mean(-1).sum() * temperature**2
+
+    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+        """1 where all labels are the same, at a threshold of 0.5."""
+        return ((logits > 0) == (taught > 0)).all(-1).float()
+
 
 class Regression(OutputLayer):
     """A number for each text."""
@@ -116,6 +151,32 @@ class Regression(OutputLayer):
 
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan()).sum())
+
+    def imitation_loss(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        """The squared error, which knows no temperature."""
+        return squared_distances(logits, taught).sum()
+
+    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+        """1 within half a standard deviation, the unit in which numbers are learned."""
+        return ((logits - taught).abs() < 0.5).float().squeeze(-1)
+
+
+class Vector(OutputLayer):
+    """A sentence vector of another model, by a linear layer (arXiv 2509.12539, section 3)."""
+
+    @staticmethod
+    def width(config: OutputConfig) -> int:
+        return config.width
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return squared_distances(logits, targets).sum()
+
+    def count(self, targets: Tensor) -> int:
+        return int((~targets.isnan().any(-1)).sum())
+
+    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+        """The cosine of the angle between two vectors."""
+        return cosine_similarity(logits.float(), taught, dim=-1)
 
 
 class Mahalanobis(OutputLayer):
@@ -188,6 +249,11 @@ class MaskedLM(OutputLayer):
         return cross_entropy(logits.float(), targets, ignore_index=UNLABELLED, reduction="sum")
 
 
+def squared_distances(logits: Tensor, targets: Tensor) -> Tensor:
+    """Two of (n, width) → (n,); 0 where a target is NaN."""
+    return torch.where(targets.isnan(), 0.0, logits.float() - targets).square().sum(-1)
+
+
 def focal(losses: Tensor, gamma: float) -> Tensor:
     """Losses -log p, each times (1 - p)^gamma: what is right already counts less (arXiv 1708.02002, equation 4)."""
     if not gamma:
@@ -234,6 +300,7 @@ KINDS: dict[str, type[OutputLayer]] = {
     "regression": Regression,
     "tags": Tags,
     "mahalanobis": Mahalanobis,
+    "vector": Vector,
 }
 
 

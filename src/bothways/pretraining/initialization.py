@@ -14,7 +14,7 @@ from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.model.bert import Bert
-from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderConfig, preset
+from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderConfig, OutputConfig, preset
 from bothways.pretraining.config import PretrainingConfig
 from bothways.pretraining.held_out import split_documents
 from bothways.pretraining.word_vectors import word2vec
@@ -123,11 +123,16 @@ def known_encoder(encoder: str | os.PathLike, corpus: Corpus, *, next_sentence: 
             f"{report.source}: type_vocab_size is 1, so the encoder cannot tell the sentences of a pair apart; "
             f"pre-train without next-sentence prediction."
         )
+    attach_keeping(bert, (MASKED_LM, NEXT_SENTENCE) if next_sentence else (MASKED_LM,), seed=seed)
+    return bert
+
+
+def attach_keeping(bert: Bert, outputs: tuple[OutputConfig, ...], *, seed: int) -> None:
+    """Put `outputs` on `bert` in place of those it has; one that it has already keeps its weights, others are fresh."""
     known = {output.config: output for output in bert.outputs}
     with keeping_torch_state():
         torch.manual_seed(seed)
-        bert.attach(*((MASKED_LM, NEXT_SENTENCE) if next_sentence else (MASKED_LM,)))
+        bert.attach(*outputs)
     for output in bert.outputs:
         if output.config in known:
             output.load_state_dict(known[output.config].state_dict())
-    return bert

@@ -30,6 +30,8 @@ class Masking:
         self.rate, self.mask_id, self.whole_words = rate, tokenizer.mask_id, whole_words
         spelled = tokenizer.tokens(range(tokenizer.vocab_size))
         self.special = np.isin(spelled, SPECIAL_TOKENS)
+        self.continues = tokenizer.continues_word()
+        """(vocabulary,) bool: whether an entry continues a word, where nothing else tells."""
         self.ordinary = np.flatnonzero(~self.special)
 
     def __call__(self, token_ids: np.ndarray, continues: np.ndarray, chance: np.ndarray) -> Masked:
