@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from scipy.special import log_softmax, softmax
 from torch.nn.functional import binary_cross_entropy
 
 from bothways.classifier import TextClassifier
-from bothways.distillation.classifier import ClassifierTeacher, Imitating
+from bothways.distillation.classifier import ClassifierTeacher, DistilledOutput
 from bothways.distillation.config import DistillationConfig
 from bothways.distillation.run import distill
 from bothways.distillation.texts import GivenText
@@ -24,7 +25,7 @@ from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.run import finetune
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
-from bothways.inference.classify import classify
+from bothways.inference.answers import answers
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import BertConfig, EncoderConfig, OutputConfig
 from bothways.model.outputs import build_output
@@ -81,17 +82,19 @@ def test_a_student_answers_as_its_teacher(
         assert done.metrics["held_out"][task.name][-1]["agreement"] > 0.9
     assert student.config.text_columns == ("title",)
     texts, labels = films(200, seed=9)
-    (tmp_path / "test.csv").write_text("title\n" + "\n".join(texts), "utf-8")
-    answers = [row["outputs"] for row in classify(student, tmp_path / "test.csv")]
-    teachers = [row["outputs"] for row in classify(Engine(*load_classifier(teacher)), tmp_path / "test.csv")]
-    moods = np.array([[a["mood"]["label"], t["mood"]["label"]] for a, t in zip(answers, teachers, strict=True)])
+
+    def said(engine: Engine) -> list[dict[str, Any]]:
+        return [row["outputs"] for row in answers(engine.tasks, texts, engine.run(engine.encode(texts)))]
+
+    students, teachers = said(student), said(Engine(*load_classifier(teacher)))
+    moods = np.array([[a["mood"]["label"], t["mood"]["label"]] for a, t in zip(students, teachers, strict=True)])
     assert (moods[:, 0] == moods[:, 1]).mean() > 0.95
     assert (moods[:, 0] == labels).mean() > 0.9
-    stars = np.array([[a["stars"]["value"], t["stars"]["value"]] for a, t in zip(answers, teachers, strict=True)])
+    stars = np.array([[a["stars"]["value"], t["stars"]["value"]] for a, t in zip(students, teachers, strict=True)])
     assert np.abs(stars[:, 0] - stars[:, 1]).mean() < 40  # in the teacher's unit, of which one class is 400 more
-    topics = [a["topics"]["labels"] == t["topics"]["labels"] for a, t in zip(answers, teachers, strict=True)]
+    topics = [a["topics"]["labels"] == t["topics"]["labels"] for a, t in zip(students, teachers, strict=True)]
     assert np.mean(topics) > 0.8
-    known = np.array([[a["mood"]["known"], t["mood"]["known"]] for a, t in zip(answers, teachers, strict=True)])
+    known = np.array([[a["mood"]["known"], t["mood"]["known"]] for a, t in zip(students, teachers, strict=True)])
     assert abs(known[:, 0].mean() - known[:, 1].mean()) < 0.1
 
 
@@ -124,11 +127,11 @@ def test_answers_are_calibrated_logits_side_by_side(teacher: Path) -> None:
     assert made.width == 2 + 1 + 2 + 1  # mood, its distance, topics, stars
 
 
-def layer(kind: str, encoder: EncoderConfig) -> Imitating:
+def layer(kind: str, encoder: EncoderConfig) -> DistilledOutput:
     labels = () if kind == "regression" else ("a", "b", "c")
     output = OutputConfig(name="x", kind=kind, labels=labels)  # type: ignore[arg-type]
     bert = random_bert(encoder, output)
-    return Imitating(build_output(output, BertConfig(encoder=encoder).encoder, bert.token_embedding), 2.0)
+    return DistilledOutput(build_output(output, BertConfig(encoder=encoder).encoder, bert.token_embedding), 2.0)
 
 
 def test_losses_against_numpy(encoder_config: EncoderConfig) -> None:

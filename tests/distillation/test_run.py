@@ -13,13 +13,13 @@ import torch
 from conftest import films, random_bert
 
 from bothways.batch import UNLABELLED
-from bothways.distillation import taught as taught_texts
+from bothways.distillation import transfer_set as transfer_sets
 from bothways.distillation.batches import DistillationBatches
 from bothways.distillation.config import DistillationConfig, for_vectors, resolved
 from bothways.distillation.run import distill
-from bothways.distillation.taught import TaughtTexts, teach
-from bothways.distillation.teacher import EncoderTeacher, VectorFile, VectorLesson
+from bothways.distillation.teacher import EncoderTeacher, VectorFile, VectorObjective
 from bothways.distillation.texts import Texts
+from bothways.distillation.transfer_set import TransferSet, build_transfer_set
 from bothways.errors import InputError, Stopped
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
@@ -121,7 +121,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(
     stopping: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(taught_texts, "PART", 64)
+    monkeypatch.setattr(transfer_sets, "PART", 64)
     config = replace(CONFIG, steps=12, checkpoint_minutes=0.0)
     given: dict[str, Any] = {"teacher": teacher, "encoder": encoder_directory, "config": config, "quiet": True}
     distill([documents], tmp_path / "whole", **given)
@@ -166,26 +166,28 @@ def test_an_unfinished_run_is_not_lost_by_mistake(
         distill([documents], tmp_path / "out", config=replace(config, max_length=32), resume=True, **given)
 
 
-def ready(tmp_path: Path, tokenizer: Tokenizer, rows: int = 300) -> tuple[TaughtTexts, np.ndarray]:
+def ready(tmp_path: Path, tokenizer: Tokenizer, rows: int = 300) -> tuple[TransferSet, np.ndarray]:
     """Texts whose teacher answers with vectors of chance."""
     (tmp_path / "texts.txt").write_text("\n".join(films(rows)[0]), "utf-8")
     vectors = np.random.default_rng(0).normal(size=(rows, 6)).astype(np.float32)
     np.save(tmp_path / "vectors.npy", vectors)
     made = VectorFile(tmp_path / "vectors.npy")
     texts = Texts([tmp_path / "texts.txt"])
-    taught = teach(tmp_path / "t", texts, tokenizer, 64, made.answers, dtype=np.float16, settings={}, quiet=True)
-    return taught, vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    transfer_set = build_transfer_set(
+        tmp_path / "t", texts, tokenizer, 64, made.answers, dtype=np.float16, settings={}, quiet=True
+    )
+    return transfer_set, vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def test_texts_and_answers_are_found_again(
     tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taught_texts, "PART", 64)
-    taught, vectors = ready(tmp_path, tokenizer)
+    monkeypatch.setattr(transfer_sets, "PART", 64)
+    transfer_set, vectors = ready(tmp_path, tokenizer)
     rows = np.array([299, 0, 64, 63, 128, 5])
-    np.testing.assert_allclose(taught.answers(rows), vectors[rows], atol=1e-3)
+    np.testing.assert_allclose(transfer_set.answers(rows), vectors[rows], atol=1e-3)
     wanted = tokenizer.encode_batch([films(300)[0][row] for row in rows])
-    for found, encoding in zip(taught.encodings(rows), wanted, strict=True):
+    for found, encoding in zip(transfer_set.encodings(rows), wanted, strict=True):
         np.testing.assert_array_equal(found.token_ids, encoding.token_ids)
         np.testing.assert_array_equal(found.segment_ids, encoding.segment_ids)
 
@@ -197,15 +199,17 @@ def test_the_second_text_of_a_pair_is_another_segment(tmp_path: Path, tokenizer:
         return np.zeros((len(texts), 1))
 
     texts = Texts([tmp_path / "pairs.csv"], ("a", "b"))
-    taught = teach(tmp_path / "t", texts, tokenizer, 64, answer, dtype=np.float16, settings={}, quiet=True)
-    for found, (one, other) in zip(taught.encodings(np.arange(2)), [("the film", "很"), ("书", "")], strict=True):
+    transfer_set = build_transfer_set(
+        tmp_path / "t", texts, tokenizer, 64, answer, dtype=np.float16, settings={}, quiet=True
+    )
+    for found, (one, other) in zip(transfer_set.encodings(np.arange(2)), [("the film", "很"), ("书", "")], strict=True):
         wanted = tokenizer.encode(one, other)
         np.testing.assert_array_equal(found.token_ids, wanted.token_ids)
         np.testing.assert_array_equal(found.segment_ids, wanted.segment_ids)
 
 
 def test_an_update_is_a_function_of_its_number(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    taught, vectors = ready(tmp_path, tokenizer)
+    transfer_set, vectors = ready(tmp_path, tokenizer)
     config = resolved(
         replace(CONFIG, epochs=2),
         for_vectors(32) | {"masked_weight": 1.0},  # type: ignore[arg-type]
@@ -215,14 +219,17 @@ def test_an_update_is_a_function_of_its_number(tmp_path: Path, tokenizer: Tokeni
         precision="fp32",
     )
     masking = Masking(tokenizer)
-    one, other = (DistillationBatches(taught, np.arange(300), VectorLesson(taught), masking, config) for _ in range(2))
+    one, other = (
+        DistillationBatches(transfer_set, np.arange(300), VectorObjective(transfer_set), masking, config)
+        for _ in range(2)
+    )
     assert sorted(np.concatenate(one.plan)) == sorted([*range(300)] * 2)  # every text once in an epoch
     (batch,), (again,) = one.update(7), other.update(7)
     assert torch.equal(batch.inputs.token_ids, again.inputs.token_ids)
     assert torch.equal(batch.targets["mlm"], again.targets["mlm"])
     # The teacher's vectors belong to their texts, of which about half have hidden words.
     (rows,) = [one.plan[7]]
-    order = rows[np.argsort(taught.lengths[rows], kind="stable")]
+    order = rows[np.argsort(transfer_set.lengths[rows], kind="stable")]
     np.testing.assert_allclose(batch.targets["vector"].numpy(), vectors[order], atol=1e-3)
     hidden = masked = 0
     for step in range(len(one)):
@@ -232,7 +239,7 @@ def test_an_update_is_a_function_of_its_number(tmp_path: Path, tokenizer: Tokeni
             masked += len(batch.inputs.masked_positions)
             assert UNLABELLED not in batch.targets["mlm"]
     assert 0.25 < hidden / 600 < 0.5  # short texts are often left whole by chance
-    tokens = sum(taught.lengths[rows].sum() - 2 * len(rows) for rows in one.plan)
+    tokens = sum(transfer_set.lengths[rows].sum() - 2 * len(rows) for rows in one.plan)
     assert 0.05 < masked / tokens < 0.1
 
 

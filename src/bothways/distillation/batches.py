@@ -1,4 +1,4 @@
-"""Taught texts in batches: every update a pure function of (seed, update)."""
+"""The transfer set in batches: every update a pure function of (seed, update)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.batching import by_length, shuffled
 from bothways.distillation.config import ResolvedConfig
-from bothways.distillation.taught import TaughtTexts
-from bothways.distillation.teacher import Lesson
+from bothways.distillation.teacher import Objective
+from bothways.distillation.transfer_set import TransferSet
 from bothways.model.config import MASKED_LM
 from bothways.pretraining.masking import Masking
 from bothways.randomness import uniform
@@ -20,15 +20,20 @@ class DistillationBatches:
     as they were."""
 
     def __init__(
-        self, taught: TaughtTexts, rows: np.ndarray, lesson: Lesson, masking: Masking, config: ResolvedConfig
+        self,
+        transfer_set: TransferSet,
+        rows: np.ndarray,
+        objective: Objective,
+        masking: Masking,
+        config: ResolvedConfig,
     ) -> None:
         """`rows`: the texts to learn from."""
-        self.taught, self.lesson, self.masking, self.config = taught, lesson, masking, config
+        self.transfer_set, self.objective, self.masking, self.config = transfer_set, objective, masking, config
         self.continues = masking.continues
         self.plan: list[np.ndarray] = []
         """The texts of each update."""
         self.epochs = 0
-        lengths = taught.lengths[rows]
+        lengths = transfer_set.lengths[rows]
         while self.epochs < config.epochs if config.steps is None else len(self.plan) < config.steps:
             batches = shuffled(lengths, config.batch_tokens, seed=config.seed, epoch=self.epochs)
             self.plan += [rows[batch] for batch in batches]
@@ -41,13 +46,13 @@ class DistillationBatches:
     def update(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of update `step`."""
         rows = self.plan[step]
-        parts = by_length(self.taught.lengths[rows], self.config.micro_batch_tokens)
+        parts = by_length(self.transfer_set.lengths[rows], self.config.micro_batch_tokens)
         return [self.batch(rows[part], step) for part in parts]
 
     def batch(self, rows: np.ndarray, step: int) -> TrainingBatch:
         """Some texts, packed, of which update `step` hides words, with their targets."""
-        ids, segments, lengths = self.taught.packed(rows)
-        targets = dict(self.lesson.targets(rows))
+        ids, segments, lengths = self.transfer_set.packed(rows)
+        targets = dict(self.objective.targets(rows))
         if not self.config.masked_weight:
             return TrainingBatch(PackedBatch.of(ids, segments, lengths), targets)
         # Chance belongs to each token of each text, so that it does not matter which texts share a batch.

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from bothways.batch import UNLABELLED
 from bothways.distillation.config import Choices, for_classes
-from bothways.distillation.taught import TaughtTexts
-from bothways.distillation.teacher import Lesson, digest_of_weights
+from bothways.distillation.teacher import Objective, digest_of_weights
 from bothways.distillation.texts import Division, GivenText, lines
+from bothways.distillation.transfer_set import TransferSet
 from bothways.errors import InputError
 from bothways.evaluation.rejection import MOST_ROWS, detector_of, rows_of_each_class
 from bothways.formats.hub import locate
@@ -28,7 +28,7 @@ from bothways.tasks import Task, tasks_of
 from bothways.tokenizer import Tokenizer
 
 
-class Imitating(OutputLayer):
+class DistilledOutput(OutputLayer):
     """An output layer while it learns the logits of another model, in place of labels."""
 
     def __init__(self, layer: OutputLayer, temperature: float) -> None:
@@ -40,13 +40,13 @@ class Imitating(OutputLayer):
         return self.layer(representation)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return self.layer.imitation_loss(logits, targets, self.temperature)
+        return self.layer.distillation_loss(logits, targets, self.temperature)
 
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan().any(-1)).sum())
 
-    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
-        return self.layer.agreement(logits, taught)
+    def agreement(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        return self.layer.agreement(logits, teacher_logits)
 
     @property
     def multiplications(self) -> int:
@@ -118,48 +118,49 @@ class ClassifierTeacher:
     def finished(self, texts: int) -> None:
         """See `Teacher`."""
 
-    def lesson(self, taught: TaughtTexts, config: Any) -> Lesson:
+    def objective(self, transfer_set: TransferSet, config: Any) -> Objective:
         """See `Teacher`."""
-        return ClassLesson(self, taught, config.temperature)
+        return LogitsObjective(self, transfer_set, config.temperature)
 
 
-class ClassLesson:
+class LogitsObjective:
     """The logits of every output; numbers with mean 0 and deviation 1, which are easier to learn."""
 
-    def __init__(self, teacher: ClassifierTeacher, taught: TaughtTexts, temperature: float) -> None:
-        self.teacher, self.taught, self.temperature = teacher, taught, temperature
+    def __init__(self, teacher: ClassifierTeacher, transfer_set: TransferSet, temperature: float) -> None:
+        self.teacher, self.transfer_set, self.temperature = teacher, transfer_set, temperature
         self.tasks = teacher.engine.tasks
         self.easy: dict[str, np.ndarray] = {}
         self.restore: dict[str, Callable[[OutputLayer], None]] = {}
         for task in self.tasks:
             if not task.names_labels:
-                easy, restore = task.standardize(taught.every_answer(teacher.parts[task.name])[:, 0].tolist())
+                easy, restore = task.standardize(transfer_set.every_answer(teacher.parts[task.name])[:, 0].tolist())
                 self.easy[task.name], self.restore[task.name] = np.array(easy, np.float32)[:, None], restore
 
     def begin(self, bert: Bert, tokenizer: Tokenizer, read: np.ndarray) -> None:
-        """See `Lesson`."""
-        taught = {task.name for task in self.tasks}
+        """See `Objective`."""
+        distilled = {task.name for task in self.tasks}
         bert.outputs = OutputLayers(
-            Imitating(layer, self.temperature) if layer.config.name in taught else layer for layer in bert.outputs
+            DistilledOutput(layer, self.temperature) if layer.config.name in distilled else layer
+            for layer in bert.outputs
         )
 
     def targets(self, rows: np.ndarray) -> Mapping[str, Tensor]:
-        """See `Lesson`."""
-        answers = self.taught.answers(rows)
+        """See `Objective`."""
+        answers = self.transfer_set.answers(rows)
         logits = {task.name: answers[:, self.teacher.parts[task.name]] for task in self.tasks}
         numbers = {name: easy[rows] for name, easy in self.easy.items()}
         return {name: torch.from_numpy(np.ascontiguousarray(found)) for name, found in (logits | numbers).items()}
 
     def finish(self, bert: Bert, tokenizer: Tokenizer, read: np.ndarray, held_out: np.ndarray) -> None:
-        """See `Lesson`. Where the teacher can tell which texts are of none of its classes, so can the student."""
-        bert.outputs = OutputLayers(layer.layer for layer in bert.outputs if isinstance(layer, Imitating))
+        """See `Objective`. Where the teacher can tell which texts are of none of its classes, so can the student."""
+        bert.outputs = OutputLayers(layer.layer for layer in bert.outputs if isinstance(layer, DistilledOutput))
         bert.config = replace(bert.config, outputs=tuple(layer.config for layer in bert.outputs))
         for name, restore in self.restore.items():
             restore(bert.output(name))
         engine = Engine(bert, tokenizer)
-        for task, taught in zip(tasks_of(bert.config.outputs), self.tasks, strict=True):
-            if taught.detector is not None and taught.detector.distance_threshold is not None:
-                self._add_detector(bert, engine, task, taught.detector, read, held_out if len(held_out) else read)
+        for task, of_teacher in zip(tasks_of(bert.config.outputs), self.tasks, strict=True):
+            if of_teacher.detector is not None and of_teacher.detector.distance_threshold is not None:
+                self._add_detector(bert, engine, task, of_teacher.detector, read, held_out if len(held_out) else read)
 
     def _add_detector(
         self, bert: Bert, engine: Engine, task: Task, detector: OutputConfig, read: np.ndarray, held_out: np.ndarray
@@ -167,17 +168,17 @@ class ClassLesson:
         """Put on a layer that finds as many texts to be of none of the classes as the teacher did, fitted to those
         that it knew, with its decisions as their classes."""
         assert detector.distance_threshold is not None
-        known = self.taught.every_answer(self.teacher.parts[detector.name])[:, 0] <= detector.distance_threshold
+        known = self.transfer_set.every_answer(self.teacher.parts[detector.name])[:, 0] <= detector.distance_threshold
         if not known[read].any() or not known[held_out].any():
             return
         classes = np.full(len(known), UNLABELLED)
         some = read[known[read]]
         for rows in np.array_split(some, -(-len(some) // 4096)):
-            classes[rows] = self.taught.answers(rows)[:, self.teacher.parts[task.name]].argmax(-1)
+            classes[rows] = self.transfer_set.answers(rows)[:, self.teacher.parts[task.name]].argmax(-1)
         chosen = rows_of_each_class(classes, MOST_ROWS, seed=0)
         reads = task.output.reads
-        found = engine.represent(self.taught.encodings(chosen), reads)
+        found = engine.represent(self.transfer_set.encodings(chosen), reads)
         layer = detector_of(bert, task, found, classes[chosen])
-        distances = layer.distances(engine.represent(self.taught.encodings(held_out), reads))
+        distances = layer.distances(engine.represent(self.transfer_set.encodings(held_out), reads))
         threshold = float(np.quantile(distances, known[held_out].mean()))
         bert.configure(replace(layer.config, distance_threshold=threshold))

@@ -17,9 +17,9 @@ from bothways.distillation.classifier import ClassifierTeacher
 from bothways.distillation.config import DistillationConfig, ResolvedConfig, resolved, settings_to_match
 from bothways.distillation.held_out import HeldOut, split
 from bothways.distillation.student import attach, first_student
-from bothways.distillation.taught import TaughtTexts, teach
 from bothways.distillation.teacher import EncoderTeacher, Teacher, VectorFile
 from bothways.distillation.texts import Texts
+from bothways.distillation.transfer_set import TransferSet, build_transfer_set
 from bothways.errors import InputError
 from bothways.files.writing import exclusive_directory, refuse_existing
 from bothways.formats.hub import AUTO, locate
@@ -75,7 +75,7 @@ def teacher_of(
 def fit(
     bert: Bert,
     tokenizer: Tokenizer,
-    taught: TaughtTexts,
+    transfer_set: TransferSet,
     teacher: Teacher,
     config: ResolvedConfig,
     *,
@@ -85,11 +85,11 @@ def fit(
     """Have `bert` learn in place what a teacher has answered; its output layers are those that learn."""
     device = default_device()
     dtype = resolve(config.precision, device)
-    read, unread = split(taught, config.held_out)
-    lesson = teacher.lesson(taught, config)
-    lesson.begin(bert, tokenizer, read)
-    held_out = HeldOut(taught, unread, lesson) if len(unread) else None
-    batches = DistillationBatches(taught, read, lesson, Masking(tokenizer, rate=config.masking_rate), config)
+    read, unread = split(transfer_set, config.held_out)
+    objective = teacher.objective(transfer_set, config)
+    objective.begin(bert, tokenizer, read)
+    held_out = HeldOut(transfer_set, unread, objective) if len(unread) else None
+    batches = DistillationBatches(transfer_set, read, objective, Masking(tokenizer, rate=config.masking_rate), config)
 
     def after_update(bert: Bert, log: TrainingLog) -> None:
         update = log.updates
@@ -109,7 +109,7 @@ def fit(
             name="distillation", log_every=LOG_EVERY, peak=0.0 if quiet else peak(device, dtype), quiet=quiet
         ),
     )
-    lesson.finish(bert, tokenizer, read, unread)
+    objective.finish(bert, tokenizer, read, unread)
     return log
 
 
@@ -184,7 +184,7 @@ def _distill(
     """`distill`, once no other process is at work in the directory `unfinished`."""
     identity = {**teacher.identity, "texts": texts.identity, "tokenizer": tokenizer.fingerprint}
     reading = {name: getattr(config, name) for name in ("max_length", "most_texts", "seed")}
-    taught = teach(
+    transfer_set = build_transfer_set(
         unfinished / "texts",
         texts,
         tokenizer,
@@ -195,21 +195,21 @@ def _distill(
         quiet=quiet,
     )
     if config.most_texts is None:
-        with anew_after_mistake(taught.directory):
-            teacher.finished(taught.counted["texts"])
-    if taught.counted["truncated"] and not quiet:
+        with anew_after_mistake(transfer_set.directory):
+            teacher.finished(transfer_set.counted["texts"])
+    if transfer_set.counted["truncated"] and not quiet:
         print(
-            f"{taught.counted['truncated']:,} of {taught.counted['texts']:,} texts are longer than "
+            f"{transfer_set.counted['truncated']:,} of {transfer_set.counted['texts']:,} texts are longer than "
             f"{config.max_length} tokens; the student reads their beginning.",
             file=sys.stderr,
         )
     attach(bert, teacher.outputs(bert, config), config)
     settings = {**identity, "student": start, **settings_to_match(config)}
     checkpoints = Checkpoints(unfinished / "checkpoints", settings, every_seconds=60 * config.checkpoint_minutes)
-    log = fit(bert, tokenizer, taught, teacher, config, checkpoints=checkpoints, quiet=quiet)
+    log = fit(bert, tokenizer, transfer_set, teacher, config, checkpoints=checkpoints, quiet=quiet)
     if MASKED_LM.name in {output.name for output in bert.config.outputs}:
         bert.configure(MASKED_LM)  # in another training it counts as ever
-    return Distilled(bert, tokenizer, log, described(log, config, teacher.name, taught.counted))
+    return Distilled(bert, tokenizer, log, described(log, config, teacher.name, transfer_set.counted))
 
 
 @contextmanager

@@ -49,11 +49,11 @@ def first_student(
         return Bert(BertConfig(encoder=preset(size, known.vocab_size))), known
 
 
-def attach(bert: Bert, taught: tuple[OutputConfig, ...], config: ResolvedConfig) -> None:
-    """Put on the output layers that learn: those that are `taught`, and masked words if they count."""
+def attach(bert: Bert, distilled: tuple[OutputConfig, ...], config: ResolvedConfig) -> None:
+    """Put on the output layers that learn: those that are `distilled`, and masked words if they count."""
     masked = (replace(MASKED_LM, loss_weight=config.masked_weight),) if config.masked_weight else ()
     known = {output.name: output for output in bert.config.outputs}
     if masked and MASKED_LM.name in known:  # whatever it counted before
         bert.configure(masked[0])
-    attach_keeping(bert, (*taught, *masked), seed=config.seed)
+    attach_keeping(bert, (*distilled, *masked), seed=config.seed)
     bert.set_dropout(config.dropout)

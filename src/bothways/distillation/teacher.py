@@ -20,8 +20,8 @@ from torch import Tensor
 
 from bothways.distillation.config import Choices, for_vectors
 from bothways.distillation.sentence_vectors import sentence_vectors_of
-from bothways.distillation.taught import TaughtTexts
 from bothways.distillation.texts import Division, GivenText, Passages, lines
+from bothways.distillation.transfer_set import TransferSet
 from bothways.errors import InputError
 from bothways.files.reading import digest_of_beginning, size_of
 from bothways.formats.hub import locate
@@ -37,7 +37,7 @@ FITTED_TO, RIDGE = 4096, 0.01
 """Texts that its first weights are fitted to, and the ridge as a share of the mean variance of a feature."""
 
 
-class Lesson(Protocol):
+class Objective(Protocol):
     """What is learned from all answers of a teacher."""
 
     def begin(self, bert: Bert, tokenizer: Tokenizer, read: np.ndarray) -> None:
@@ -80,25 +80,25 @@ class Teacher(Protocol):
     def finished(self, texts: int) -> None:
         """All texts have been answered; InputError if they are not as many as it has answers."""
 
-    def lesson(self, taught: TaughtTexts, config: Any) -> Lesson:
+    def objective(self, transfer_set: TransferSet, config: Any) -> Objective:
         """What is learned from all its answers."""
 
 
-class VectorLesson:
+class VectorObjective:
     """The vectors as they are."""
 
-    def __init__(self, taught: TaughtTexts) -> None:
-        self.taught = taught
+    def __init__(self, transfer_set: TransferSet) -> None:
+        self.transfer_set = transfer_set
 
     @torch.no_grad()
     def begin(self, bert: Bert, tokenizer: Tokenizer, read: np.ndarray) -> None:
-        """See `Lesson`. The linear layer starts as ridge regression has it, from what the student makes of some texts
-        before it has learned: from chance, its first gradients would undo what the encoder knows."""
+        """See `Objective`. The linear layer starts as ridge regression has it, from what the student makes of some
+        texts before it has learned: from chance, its first gradients would undo what the encoder knows."""
         rows = read[np.linspace(0, len(read) - 1, min(len(read), FITTED_TO)).astype(np.int64)]
         layer = bert.output(VECTOR)
         engine = Engine(bert, tokenizer, precision="fp32", device=torch.device("cpu"))
-        found = engine.represent(self.taught.encodings(rows), layer.config.reads).astype(np.float64)
-        wanted = self.taught.answers(rows).astype(np.float64)
+        found = engine.represent(self.transfer_set.encodings(rows), layer.config.reads).astype(np.float64)
+        wanted = self.transfer_set.answers(rows).astype(np.float64)
         mean, mean_wanted = found.mean(0), wanted.mean(0)
         found -= mean
         products = found.T @ found
@@ -108,8 +108,8 @@ class VectorLesson:
         layer.projection.bias.copy_(torch.from_numpy(mean_wanted - mean @ weights))
 
     def targets(self, rows: np.ndarray) -> Mapping[str, Tensor]:
-        """See `Lesson`."""
-        return {VECTOR: torch.from_numpy(self.taught.answers(rows))}
+        """See `Objective`."""
+        return {VECTOR: torch.from_numpy(self.transfer_set.answers(rows))}
 
     def finish(self, bert: Bert, tokenizer: Tokenizer, read: np.ndarray, held_out: np.ndarray) -> None:
         """Nothing is to be done: the layer stays, so that an encoder can go on learning from the same teacher."""
@@ -133,9 +133,9 @@ class VectorTeacher:
     def finished(self, texts: int) -> None:
         """See `Teacher`."""
 
-    def lesson(self, taught: TaughtTexts, config: Any) -> Lesson:
+    def objective(self, transfer_set: TransferSet, config: Any) -> Objective:
         """See `Teacher`."""
-        return VectorLesson(taught)
+        return VectorObjective(transfer_set)
 
 
 class EncoderTeacher(VectorTeacher):

@@ -14,7 +14,7 @@ Each owns what it reads and its loss; how logits become probabilities is said in
 
 A target of `UNLABELLED` (NaN where targets are floats) is left out of the loss. Losses of single, multi and tags may
 weigh classes (`OutputConfig.class_weights`) and be focal (`focal_gamma`). Single, multi and regression can also learn
-the logits of another model (`imitation_loss`).
+the logits of another model (`distillation_loss`).
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class OutputLayer(nn.Module):
         """How many targets are labelled, which is what a summed loss is divided by."""
         return int((targets != UNLABELLED).sum())
 
-    def imitation_loss(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    def distillation_loss(self, logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
         """How far logits are from those of another model, both divided by `temperature`, summed over rows (arXiv
         1503.02531, section 2); rows of NaN are left out. Two of (n, width) → scalar. Not every kind has one."""
         raise NotImplementedError
 
-    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+    def agreement(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """How far each decision is that of another model: two of (n, width) → (n,), 1 where it is the same."""
         raise NotImplementedError
 
@@ -95,14 +95,14 @@ class SingleLabel(OutputLayer):
             losses = losses * self.class_weights[targets.clamp(min=0)]  # the loss without a label is 0
         return losses.sum()
 
-    def imitation_loss(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
-        known = ~taught.isnan().any(-1)
-        probabilities = torch.softmax(taught.nan_to_num() / temperature, dim=-1)
+    def distillation_loss(self, logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        known = ~teacher_logits.isnan().any(-1)
+        probabilities = torch.softmax(teacher_logits.nan_to_num() / temperature, dim=-1)
         losses = cross_entropy(logits.float() / temperature, probabilities, reduction="none")
         return (losses * known).sum() * temperature**2  # so that gradients are of a size at any temperature
 
-    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
-        return (logits.argmax(-1) == taught.argmax(-1)).float()
+    def agreement(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        return (logits.argmax(-1) == teacher_logits.argmax(-1)).float()
 
 
 class NextSentence(SingleLabel):
@@ -128,14 +128,14 @@ class MultiLabel(OutputLayer):
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan().any(-1)).sum())
 
-    def imitation_loss(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
-        probabilities = torch.sigmoid(taught.nan_to_num() / temperature)
+    def distillation_loss(self, logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        probabilities = torch.sigmoid(teacher_logits.nan_to_num() / temperature)
         losses = binary_cross_entropy_with_logits(logits.float() / temperature, probabilities, reduction="none")
-        return losses.masked_fill(taught.isnan(), 0.0).mean(-1).sum() * temperature**2
+        return losses.masked_fill(teacher_logits.isnan(), 0.0).mean(-1).sum() * temperature**2
 
-    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+    def agreement(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """1 where all labels are the same, at a threshold of 0.5."""
-        return ((logits > 0) == (taught > 0)).all(-1).float()
+        return ((logits > 0) == (teacher_logits > 0)).all(-1).float()
 
 
 class Regression(OutputLayer):
@@ -152,13 +152,13 @@ class Regression(OutputLayer):
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan()).sum())
 
-    def imitation_loss(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    def distillation_loss(self, logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
         """The squared error, which knows no temperature."""
-        return squared_distances(logits, taught).sum()
+        return squared_distances(logits, teacher_logits).sum()
 
-    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+    def agreement(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """1 within half a standard deviation, the unit in which numbers are learned."""
-        return ((logits - taught).abs() < 0.5).float().squeeze(-1)
+        return ((logits - teacher_logits).abs() < 0.5).float().squeeze(-1)
 
 
 class Vector(OutputLayer):
@@ -174,9 +174,9 @@ class Vector(OutputLayer):
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan().any(-1)).sum())
 
-    def agreement(self, logits: Tensor, taught: Tensor) -> Tensor:
+    def agreement(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """The cosine of the angle between two vectors."""
-        return cosine_similarity(logits.float(), taught, dim=-1)
+        return cosine_similarity(logits.float(), teacher_logits, dim=-1)
 
 
 class Mahalanobis(OutputLayer):

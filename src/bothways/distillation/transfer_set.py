@@ -1,4 +1,5 @@
-"""Texts and what a teacher answers to them, on disk: made once, a part after the other, then read at random.
+"""The transfer set: texts and what a teacher answers to them (arXiv 1503.02531, section 2), on disk. It is made once, a
+part after the other, then read at random.
 
     texts/
       settings.json           what decides all of it
@@ -39,7 +40,7 @@ Answer = Callable[[Sequence[GivenText], int], np.ndarray]
 
 
 @dataclass(frozen=True)
-class TaughtTexts:
+class TransferSet:
     """Texts as the student reads them, with the teacher's answers; they stay on disk until they are asked for."""
 
     directory: Path
@@ -110,7 +111,7 @@ def parts_in(directory: Path) -> list[Path]:
     return sorted(directory.glob("part-[0-9]*"))
 
 
-def teach(
+def build_transfer_set(
     directory: Path,
     texts: Texts,
     tokenizer: Tokenizer,
@@ -120,16 +121,16 @@ def teach(
     dtype: type[np.floating],
     settings: Mapping[str, Any],
     quiet: bool = False,
-) -> TaughtTexts:
+) -> TransferSet:
     """Have a teacher `answer` all texts, and keep the answers with the tokens of the student in `directory`; what is
     there already stays.
 
     Raises InputError if it was begun with other `settings`, or if there is no text.
     """
     require_same(directory / "settings.json", settings)
-    taught = TaughtTexts(directory, tokenizer.sep_id)
+    transfer_set = TransferSet(directory, tokenizer.sep_id)
     if (directory / "counted.json").is_file():
-        return taught
+        return transfer_set
     done = len(parts_in(directory))
     meters = [Meter([path]) for path in texts.files]
     reader = texts.read(meters)
@@ -153,7 +154,7 @@ def teach(
         raise InputError(f"{texts.files[0]}: there is no text to learn from; name other files.")
     cut = sum(json.loads((part / "counted.json").read_text("utf-8"))["truncated"] for part in parts_in(directory))
     write_atomically(directory / "counted.json", json.dumps({"texts": count, "truncated": cut}))
-    return taught
+    return transfer_set
 
 
 def in_parts(texts: Iterator[GivenText]) -> Iterator[list[GivenText]]:
