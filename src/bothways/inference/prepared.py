@@ -1,6 +1,8 @@
-"""A model made ready to classify in fp32 on a CPU: the same logits from fewer passes over memory and less arithmetic.
+"""A model made ready to classify on a CPU: the same logits from fewer passes over memory and less arithmetic.
 
     prepared(bert)(batch, only=names) → logits by name          as bert(batch, only=names)
+
+What multiplies by the weights of a linear layer is passed in: in fp32 `Transposed`, in int8 `int8.Rounded`.
 
 Three things differ from `model.encoder`; what each gains is in docs/decisions.md:
 
@@ -14,6 +16,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +29,49 @@ from bothways.model.bert import Bert
 from bothways.model.encoder import EncoderLayer
 
 
-def prepared(bert: Bert) -> Bert:
-    """A copy of `bert` with the same logits (to 1e-5), faster: for inference in fp32 on a CPU, and nothing else.
+class Product(Protocol):
+    """What multiplies by the weights W of a linear layer whose bias is b."""
+
+    def __call__(self, given: Tensor) -> Tensor:
+        """(n, in) → (n, out): W x + b."""
+
+    def added_to(self, hidden: Tensor, given: Tensor) -> Tensor:
+        """(n, out), (n, in) → (n, out): hidden + W x, where hidden lies."""
+
+
+class Transposed:
+    """A product in fp32, its weights laid out as (in, out)."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.weight, self.bias = transposed(layer)
+
+    def __call__(self, given: Tensor) -> Tensor:
+        """See `Product`."""
+        return torch.addmm(self.bias, given, self.weight)
+
+    def added_to(self, hidden: Tensor, given: Tensor) -> Tensor:
+        """See `Product`."""
+        return hidden.addmm_(given, self.weight)
+
+
+class Products(NamedTuple):
+    """Those of an encoder layer."""
+
+    query_key_value: Product
+    output: Product
+    expand: Product
+    contract: Product
+
+
+def in_fp32(layer: EncoderLayer) -> Products:
+    """The products of an encoder layer in fp32."""
+    attention, feed_forward = layer.attention, layer.feed_forward
+    linear = (attention.query_key_value, attention.output, feed_forward.expand, feed_forward.contract)
+    return Products(*map(Transposed, linear))
+
+
+def prepared(bert: Bert, products: Callable[[EncoderLayer], Products] = in_fp32) -> Bert:
+    """A copy of `bert` with the same logits (in fp32 to 1e-5), faster: for inference on a CPU, and nothing else.
 
     It cannot be trained, saved or moved to another device, and shares its token embeddings with `bert`. Threads may
     share it: nothing in it changes.
@@ -38,7 +83,9 @@ def prepared(bert: Bert) -> Bert:
     layers = ready.encoder.layers
     for i, layer in enumerate(layers):
         assert isinstance(layer, EncoderLayer)
-        layers[i] = PreparedLayer(layer, last=i == len(layers) - 1)  # one at a time: two copies of one layer at most
+        layers[i] = PreparedLayer(
+            layer, products(layer), last=i == len(layers) - 1
+        )  # one at a time: two copies of one layer at most
     return ready
 
 
@@ -65,31 +112,28 @@ def move_biases_into_norms(bert: Bert) -> None:
 class PreparedLayer(nn.Module):
     """An `EncoderLayer` after `move_biases_into_norms`, called the same way; it overwrites the `hidden` it is given."""
 
-    def __init__(self, layer: EncoderLayer, *, last: bool) -> None:
+    def __init__(self, layer: EncoderLayer, products: Products, *, last: bool) -> None:
         super().__init__()
-        attention, feed_forward = layer.attention, layer.feed_forward
-        self.heads = (3, attention.heads, attention.head_size)
-        self.query_key_value, self.query_key_value_bias = transposed(attention.query_key_value)
-        self.first_token_attention = FirstTokenAttention(attention) if last else None
-        self.output, _ = transposed(attention.output)
+        self.products = products
+        self.heads = (3, layer.attention.heads, layer.attention.head_size)
+        self.first_token_attention = FirstTokenAttention(layer.attention) if last else None
         self.attention_norm = layer.attention_norm
-        self.expand, self.expand_bias = transposed(feed_forward.expand)
-        self.activation = feed_forward.activation
-        self.contract, _ = transposed(feed_forward.contract)
+        self.activation = layer.feed_forward.activation
         self.feed_forward_norm = layer.feed_forward_norm
 
     def forward(self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
         """(tokens, hidden) → (tokens, hidden), or (read, hidden) for the tokens at `read` only."""
+        products = self.products
         if read is not None and self.first_token_attention and torch.equal(read, batch.sequence_starts[:-1]):
             context = self.first_token_attention(hidden, batch)
         else:
-            query_key_value = torch.addmm(self.query_key_value_bias, hidden, self.query_key_value)
+            query_key_value = products.query_key_value(hidden)
             context = packed_attention(query_key_value.unflatten(-1, self.heads), batch).flatten(-2)
             context = context if read is None else context.index_select(0, read)
         hidden = hidden if read is None else hidden.index_select(0, read)
-        hidden = normalised(hidden.addmm_(context, self.output), self.attention_norm)
-        wide = self.activation(torch.addmm(self.expand_bias, hidden, self.expand))
-        return normalised(hidden.addmm_(wide, self.contract), self.feed_forward_norm)
+        hidden = normalised(products.output.added_to(hidden, context), self.attention_norm)
+        wide = self.activation(products.expand(hidden))
+        return normalised(products.contract.added_to(hidden, wide), self.feed_forward_norm)
 
 
 class FirstTokenAttention:
