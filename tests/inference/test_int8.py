@@ -88,6 +88,17 @@ def test_a_published_encoder_says_nearly_the_same(minilm: Path) -> None:
 
 
 @torch.inference_mode()
+def test_neighbours_do_not_matter_to_a_published_encoder(minilm: Path) -> None:
+    """Whose many roundings would turn one day if sums in fp32 before them differed in a last digit."""
+    bert, _, _ = load_model(minilm)
+    ready = in_int8(bert, int8_bits())
+    encodings = random_encodings(bert.config.encoder.vocab_size, [7, 12, 12, 25, 31, 31, 40, 64])
+    together = ready.represent(PackedBatch.pack(encodings), {"first"})["first"]
+    alone = [ready.represent(PackedBatch.pack([encoding]), {"first"})["first"] for encoding in encodings]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("output", [FIRST, MEAN], ids=["first", "mean"])
 def test_neighbours_do_not_matter(encoder_config: EncoderConfig, output: OutputConfig) -> None:
     ready = in_int8(random_bert(encoder_config, output), int8_bits())

@@ -70,72 +70,6 @@ def in_fp32(layer: EncoderLayer) -> Products:
     return Products(*map(Transposed, linear))
 
 
-def prepared(bert: Bert, products: Callable[[EncoderLayer], Products] = in_fp32) -> Bert:
-    """A copy of `bert` with the same logits (in fp32 to 1e-5), faster: for inference on a CPU, and nothing else.
-
-    It cannot be trained, saved or moved to another device, and shares its token embeddings with `bert`. Threads may
-    share it: nothing in it changes.
-    """
-    table = bert.embeddings.token.weight
-    shared = {id(table): table} if table.device.type == "cpu" and table.dtype == torch.float32 else {}
-    ready = copy.deepcopy(bert, shared).cpu().float().eval()
-    move_biases_into_norms(ready)
-    layers = ready.encoder.layers
-    for i, layer in enumerate(layers):
-        assert isinstance(layer, EncoderLayer)
-        layers[i] = PreparedLayer(
-            layer, products(layer), last=i == len(layers) - 1
-        )  # one at a time: two copies of one layer at most
-    return ready
-
-
-@torch.no_grad()
-def move_biases_into_norms(bert: Bert) -> None:
-    """Let each norm add the bias of the linear layer whose result will be added to its own: hidden' = hidden + b.
-
-    Then `hidden + (W x + b)` is `hidden' + W x`. The linear layer that reads hidden' takes off what it sees too much:
-    U hidden + c = U hidden' + (c - U b). The last norm is read by output layers and stays.
-    """
-    before = bert.embeddings.norm
-    for layer in bert.encoder.layers:
-        assert isinstance(layer, EncoderLayer)
-        attention, feed_forward = layer.attention, layer.feed_forward
-        for norm, reads, adds in (
-            (before, attention.query_key_value, attention.output),
-            (layer.attention_norm, feed_forward.expand, feed_forward.contract),
-        ):
-            norm.bias.add_(adds.bias)
-            reads.bias.sub_(reads.weight @ adds.bias)
-        before = layer.feed_forward_norm
-
-
-class PreparedLayer(nn.Module):
-    """An `EncoderLayer` after `move_biases_into_norms`, called the same way; it overwrites the `hidden` it is given."""
-
-    def __init__(self, layer: EncoderLayer, products: Products, *, last: bool) -> None:
-        super().__init__()
-        self.products = products
-        self.heads = (3, layer.attention.heads, layer.attention.head_size)
-        self.first_token_attention = FirstTokenAttention(layer.attention) if last else None
-        self.attention_norm = layer.attention_norm
-        self.activation = layer.feed_forward.activation
-        self.feed_forward_norm = layer.feed_forward_norm
-
-    def forward(self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
-        """(tokens, hidden) → (tokens, hidden), or (read, hidden) for the tokens at `read` only."""
-        products = self.products
-        if read is not None and self.first_token_attention and torch.equal(read, batch.sequence_starts[:-1]):
-            context = self.first_token_attention(hidden, batch)
-        else:
-            query_key_value = products.query_key_value(hidden)
-            context = packed_attention(query_key_value.unflatten(-1, self.heads), batch).flatten(-2)
-            context = context if read is None else context.index_select(0, read)
-        hidden = hidden if read is None else hidden.index_select(0, read)
-        hidden = normalised(products.output.added_to(hidden, context), self.attention_norm)
-        wide = self.activation(products.expand(hidden))
-        return normalised(products.contract.added_to(hidden, wide), self.feed_forward_norm)
-
-
 class FirstTokenAttention:
     """Self-attention where only the first token of each sequence is read, without keys and values.
 
@@ -168,6 +102,81 @@ class FirstTokenAttention:
             means.append(scaled_dot_product_attention(wants.unsqueeze(1), tokens, tokens, scale=self.scale))
         mean = torch.cat(means).squeeze(1).transpose(0, 1)  # (heads, sequences, hidden)
         return (mean @ self.value).transpose(0, 1).flatten(-2) + self.value_bias
+
+
+def prepared(
+    bert: Bert,
+    products: Callable[[EncoderLayer], Products] = in_fp32,
+    first_token_attention: type[FirstTokenAttention] | None = FirstTokenAttention,
+) -> Bert:
+    """A copy of `bert` with the same logits (in fp32 to 1e-5), faster: for inference on a CPU, and nothing else.
+
+    `first_token_attention`: what takes the place of attention in the last layer where only first tokens are read; None:
+    nothing. It cannot be trained, saved or moved to another device, and shares its token embeddings with `bert`.
+    Threads may share it: nothing in it changes.
+    """
+    table = bert.embeddings.token.weight
+    shared = {id(table): table} if table.device.type == "cpu" and table.dtype == torch.float32 else {}
+    ready = copy.deepcopy(bert, shared).cpu().float().eval()
+    move_biases_into_norms(ready)
+    layers = ready.encoder.layers
+    for i, layer in enumerate(layers):
+        assert isinstance(layer, EncoderLayer)
+        special = first_token_attention if i == len(layers) - 1 else None
+        layers[i] = PreparedLayer(layer, products(layer), special)  # one at a time: two copies of one layer at most
+    return ready
+
+
+@torch.no_grad()
+def move_biases_into_norms(bert: Bert) -> None:
+    """Let each norm add the bias of the linear layer whose result will be added to its own: hidden' = hidden + b.
+
+    Then `hidden + (W x + b)` is `hidden' + W x`. The linear layer that reads hidden' takes off what it sees too much:
+    U hidden + c = U hidden' + (c - U b). The last norm is read by output layers and stays.
+    """
+    before = bert.embeddings.norm
+    for layer in bert.encoder.layers:
+        assert isinstance(layer, EncoderLayer)
+        attention, feed_forward = layer.attention, layer.feed_forward
+        for norm, reads, adds in (
+            (before, attention.query_key_value, attention.output),
+            (layer.attention_norm, feed_forward.expand, feed_forward.contract),
+        ):
+            norm.bias.add_(adds.bias)
+            reads.bias.sub_(reads.weight @ adds.bias)
+        before = layer.feed_forward_norm
+
+
+class PreparedLayer(nn.Module):
+    """An `EncoderLayer` after `move_biases_into_norms`, called the same way; it overwrites the `hidden` it is given."""
+
+    def __init__(
+        self,
+        layer: EncoderLayer,
+        products: Products,
+        first_token_attention: type[FirstTokenAttention] | None,
+    ) -> None:
+        super().__init__()
+        self.products = products
+        self.heads = (3, layer.attention.heads, layer.attention.head_size)
+        self.first_token_attention = None if first_token_attention is None else first_token_attention(layer.attention)
+        self.attention_norm = layer.attention_norm
+        self.activation = layer.feed_forward.activation
+        self.feed_forward_norm = layer.feed_forward_norm
+
+    def forward(self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
+        """(tokens, hidden) → (tokens, hidden), or (read, hidden) for the tokens at `read` only."""
+        products = self.products
+        if read is not None and self.first_token_attention and torch.equal(read, batch.sequence_starts[:-1]):
+            context = self.first_token_attention(hidden, batch)
+        else:
+            query_key_value = products.query_key_value(hidden)
+            context = packed_attention(query_key_value.unflatten(-1, self.heads), batch).flatten(-2)
+            context = context if read is None else context.index_select(0, read)
+        hidden = hidden if read is None else hidden.index_select(0, read)
+        hidden = normalised(products.output.added_to(hidden, context), self.attention_norm)
+        wide = self.activation(products.expand(hidden))
+        return normalised(products.contract.added_to(hidden, wide), self.feed_forward_norm)
 
 
 def transposed(layer: nn.Linear) -> tuple[Tensor, Tensor]:
