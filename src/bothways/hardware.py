@@ -219,6 +219,7 @@ def described() -> dict[str, str]:
         "processor": f"{processor_name()}, {os.cpu_count()} cores",
         "vector instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16 instructions": ", ".join(bf16) or "none",
+        "int8": f"activations of {int8_bits()} bits" if int8_bits() else "not exact",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "number format": fast_precision(device) + (f" (as {PRECISION_VARIABLE} says)" if told else ""),
         "threads": str(torch.get_num_threads()),
