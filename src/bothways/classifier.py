@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from bothways.batch import Predictions
 from bothways.errors import InputError
 from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate, separate_labels
 from bothways.evaluation.calibration import FEWEST, calibrate
+from bothways.evaluation.number_formats import int8_agreement
 from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
 from bothways.finetuning.fit import fit
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
+from bothways.hardware import NumberFormat
 from bothways.inference.engine import Engine, load_classifier
 from bothways.long_texts import LongTexts
 from bothways.model.bert import Bert
@@ -27,7 +30,7 @@ from bothways.tables.table import Columns, Table, split_off
 from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
 from bothways.tokenizer import Text, Tokenizer
-from bothways.training.config import OptimizerName, Precision
+from bothways.training.config import OptimizerName
 
 OUTPUT = "label"
 
@@ -53,7 +56,7 @@ class TextClassifier(TextEstimator):
         most_windows: int = 8,
         pooling: Pooling | None = None,
         optimizer: OptimizerName | None = None,
-        precision: Precision | None = None,
+        precision: NumberFormat | None = None,
         held_out: float = 0.1,
         coverage: float | None = None,
         imbalance: Imbalance = "auto",
@@ -98,6 +101,10 @@ class TextClassifier(TextEstimator):
             label_type=given.label_type,  # type: ignore[arg-type]
             column=OUTPUT,
         )
+        if self.precision == "int8":
+            raise InputError(
+                "A model is used in int8, not trained in it; leave precision out, save, and load it with int8."
+            )
         config = FinetuningConfig(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -123,6 +130,7 @@ class TextClassifier(TextEstimator):
         bert, tokenizer = self._start(given)
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
         calibrate(bert, tokenizer, table, held_out, coverage=config.coverage, seed=config.seed)
+        bert.config = replace(bert.config, int8=int8_agreement(bert, tokenizer, held_out, seed=config.seed))
         warn_if_truncated(log.truncated, len(table), bert.config.longest_text)
         self._use(bert, tokenizer)
         self.classes_ = np.array(given.classes)
@@ -149,7 +157,7 @@ class TextClassifier(TextEstimator):
         save_model(path, self.bert_, self.tokenizer_, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, precision: Precision | None = None) -> TextClassifier:
+    def load(cls, path: str | os.PathLike, *, precision: NumberFormat | None = None) -> TextClassifier:
         """Read a model directory with a single-label output; labels come back as what `fit` was given."""
         bert, tokenizer = load_classifier(path)
         tasks = [task for task in tasks_of(bert.config.outputs) if isinstance(task, SingleLabel)]

@@ -17,7 +17,10 @@ import torch
 
 from bothways.errors import InputError
 
-NumberFormat = Literal["fp32", "bf16"]
+FloatFormat = Literal["fp32", "bf16"]
+"""In what matrices are multiplied in training."""
+NumberFormat = Literal["fp32", "bf16", "int8"]
+"""In what they are when a trained model is used."""
 
 PRECISION_VARIABLE = "BOTHWAYS_PRECISION"
 """Environment variable that says which number format is fast here, fp32 or bf16, in place of what the processor says.
@@ -57,16 +60,72 @@ def fast_in_bf16(device: torch.device) -> bool:
     return any(has.get(name) for name in BF16_CAPABILITIES)
 
 
-def fast_precision(device: torch.device) -> NumberFormat:
+def fast_precision(device: torch.device) -> FloatFormat:
     """The number format in which the machine multiplies matrices fastest."""
     return "bf16" if fast_in_bf16(device) else "fp32"
 
 
 def resolve(precision: str | None, device: torch.device) -> torch.dtype:
     """The type of a number format; None is the fastest. Raises InputError if there is no such format."""
+    if precision == "int8":
+        raise InputError("A model is used in int8, not trained in it; choose fp32 or bf16, or leave it out.")
     if precision not in (None, "fp32", "bf16"):
         raise InputError(f"There is no precision {precision!r}; choose fp32 or bf16, or leave it out.")
     return torch.bfloat16 if (precision or fast_precision(device)) == "bf16" else torch.float32
+
+
+def number_format(precision: str | None, device: torch.device, *, int8_agrees: bool = False) -> NumberFormat:
+    """In what a trained model multiplies matrices; None is the fastest, int8 only if it says the same (`int8_agrees`).
+
+    Raises InputError if there is no such format, or the machine does not have it.
+    """
+    if precision == "int8":
+        if device.type != "cpu":
+            raise InputError(f"int8 is for processors, and this model runs on {device}; choose bf16, or leave it out.")
+        if not int8_bits():
+            raise InputError("This processor does not multiply integers exactly; choose fp32, or leave it out.")
+        return "int8"
+    if precision is None and int8_agrees and fast_in_int8(device):
+        return "int8"
+    if precision not in (None, "fp32", "bf16"):
+        raise InputError(f"There is no precision {precision!r}; choose fp32, bf16 or int8, or leave it out.")
+    return "bf16" if resolve(precision, device) == torch.bfloat16 else "fp32"
+
+
+def fast_in_int8(device: torch.device) -> bool:
+    """Whether a CPU that is not fast in bf16 multiplies integers of 8 bits: about twice as fast as fp32 on the whole,
+    where 7 bits (AVX2) gain less (docs/log.md). The environment variable `BOTHWAYS_PRECISION` overrules it."""
+    told = bool(os.environ.get(PRECISION_VARIABLE))
+    return device.type == "cpu" and not told and not fast_in_bf16(device) and int8_bits() == 8
+
+
+@cache
+def int8_bits() -> int:
+    """How many bits activations may have so that their products with 8-bit weights are exact: 8, 7, or 0 for none.
+
+    Found by trying. Processors without VNNI instructions add two products of 8 bits in 16, which is not enough for two
+    of the largest; for 7 bits it is.
+    """
+    return next((bits for bits in (8, 7) if multiplies_exactly((1 << bits) - 1)), 0)
+
+
+def multiplies_exactly(largest: int) -> bool:
+    """Whether products of the `largest` activation and the largest weight, either sign, are summed without error."""
+    weight = torch.full((32, 64), 127, dtype=torch.int8)
+    weight[1::2] = -127
+    ones, zeros = torch.ones(32), torch.zeros(32, dtype=torch.int32)
+    try:
+        packed = torch.ops.onednn.qlinear_prepack(weight, None)
+        for rows in (1, 16):
+            given = torch.full((rows, 64), largest, dtype=torch.uint8)
+            found = torch.ops.onednn.qlinear_pointwise(
+                given, 1.0, 0, packed, ones, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            )
+            if not torch.equal(found, (given.double() @ weight.double().t()).float()):
+                return False
+    except (RuntimeError, AttributeError):  # built without oneDNN
+        return False
+    return True
 
 
 def tokens_at_once(device: torch.device) -> int:
@@ -179,6 +238,7 @@ def described() -> dict[str, str]:
         "processor": f"{processor_name()}, {os.cpu_count()} cores",
         "vector instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16 instructions": ", ".join(bf16) or "none",
+        "int8": f"activations of {int8_bits()} bits" if int8_bits() else "not exact",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "number format": fast_precision(device) + (f" (as {PRECISION_VARIABLE} says)" if told else ""),
         "threads": str(torch.get_num_threads()),

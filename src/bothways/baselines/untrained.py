@@ -7,10 +7,10 @@ import os
 from bothways.classifier import TextClassifier
 from bothways.estimator import Labelled
 from bothways.formats.hub import AUTO
+from bothways.hardware import NumberFormat
 from bothways.model.bert import Bert
 from bothways.pretraining.initialization import new_encoder
 from bothways.tokenizer import Tokenizer
-from bothways.training.config import Precision
 
 
 class UntrainedTransformer(TextClassifier):
@@ -25,7 +25,7 @@ class UntrainedTransformer(TextClassifier):
         batch_size: int = 32,
         learning_rate: float | None = None,
         max_length: int | None = None,
-        precision: Precision | None = None,
+        precision: NumberFormat | None = None,
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
@@ -46,7 +46,7 @@ class UntrainedTransformer(TextClassifier):
         return new_encoder(pretrained.config.encoder, seed=self.seed), tokenizer
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, precision: Precision | None = None) -> UntrainedTransformer:
+    def load(cls, path: str | os.PathLike, *, precision: NumberFormat | None = None) -> UntrainedTransformer:
         """Read what `save` has written; see `TextClassifier.load`."""
         loaded, classifier = TextClassifier.load(path, precision=precision), cls(path, precision=precision)
         classifier._use(loaded.bert_, loaded.tokenizer_)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bothways.errors import InputError
 from bothways.evaluation.calibration import calibrate
 from bothways.evaluation.evaluate import evaluate_each
 from bothways.evaluation.findings import as_json, show
+from bothways.evaluation.number_formats import int8_agreement
 from bothways.evaluation.observation import Observation, observe
 from bothways.evaluation.report import named, report_page
 from bothways.evaluation.token_checks import check_tokens
@@ -70,6 +71,7 @@ class Training:
                 file=sys.stderr,
             )
         calibration = calibrate(bert, tokenizer, rows, dev, coverage=config.coverage, seed=config.seed)
+        bert.config = replace(bert.config, int8=int8_agreement(bert, tokenizer, dev, seed=config.seed))
         metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev) | {"calibration": calibration}
         metrics["evaluated_on"] = self.data.evaluated_on
         metrics["training"] = described(log, chosen, len(rows))

@@ -31,7 +31,7 @@ from bothways.formats.names import (
     output_names,
 )
 from bothways.model.bert import Bert
-from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderConfig, OutputConfig
+from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderConfig, Int8Agreement, OutputConfig
 from bothways.model.outputs import OutputLayer
 from bothways.randomness import keeping_torch_state
 from bothways.tokenizer import Tokenizer
@@ -134,12 +134,16 @@ def from_published_config(content: Mapping[str, Any], directory: Path) -> BertCo
     outputs = ours.get("outputs", [])
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
         raise InputError(f"{where}: outputs is {outputs!r}; it must be a list of objects.")
+    int8 = ours.get("int8")
+    if not isinstance(int8, dict | None):
+        raise InputError(f"{where}: int8 is {int8!r}; it must be an object.")
     return from_mapping(
         BertConfig,
         {
             "encoder": encoder,
             "outputs": tuple(from_mapping(OutputConfig, renamed(output), where) for output in outputs),
-            **{key: value for key, value in ours.items() if key not in ("format", "outputs")},
+            "int8": int8 and from_mapping(Int8Agreement, int8, where),
+            **{key: value for key, value in ours.items() if key not in ("format", "outputs", "int8")},
         },
         where,
     )

@@ -115,6 +115,7 @@ def to_published_config(config: BertConfig, dtype: torch.dtype = torch.float32) 
         "max_length": config.longest,
         **{name: getattr(config, name) for name in long_texts},
         "text_columns": list(config.text_columns),
+        **({} if config.int8 is None else {"int8": asdict(config.int8)}),
         "outputs": [asdict(output) for output in config.outputs],
     }
     return content

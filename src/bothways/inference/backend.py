@@ -10,10 +10,18 @@ import torch
 from torch import Tensor
 
 from bothways.batch import PackedBatch, Reads
-from bothways.hardware import compiles_each_shape, cores, default_device, keep_freed_memory, resolve
+from bothways.hardware import (
+    NumberFormat,
+    compiles_each_shape,
+    cores,
+    default_device,
+    int8_bits,
+    keep_freed_memory,
+    number_format,
+)
+from bothways.inference.int8 import in_int8
 from bothways.inference.prepared import prepared
 from bothways.model.bert import Bert
-from bothways.training.config import Precision
 
 
 class Backend(Protocol):
@@ -37,16 +45,21 @@ class TorchBackend:
         bert: Bert,
         outputs: Collection[str],
         *,
-        precision: Precision | None = None,
+        precision: NumberFormat | None = None,
         device: torch.device | None = None,
     ) -> None:
         """`outputs`: the output layers to compute. `bert` must not be trained further, since the backend may share
         some of its weights."""
         keep_freed_memory()
         self.device = device or default_device()
-        dtype = resolve(precision, self.device)
+        known = bert.config.int8
+        self.precision = number_format(precision, self.device, int8_agrees=known is not None and known.enough)
+        """The number format of its matrix products."""
         self.outputs = outputs
-        if self.device.type == "cpu" and dtype == torch.float32:
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        if self.precision == "int8":
+            self.bert = in_int8(bert, int8_bits())
+        elif self.device.type == "cpu" and self.precision == "fp32":
             self.bert = prepared(bert)
         else:
             self.bert = copy.deepcopy(bert).to(self.device).eval().requires_grad_(False)

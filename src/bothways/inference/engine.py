@@ -21,13 +21,12 @@ from bothways.batching import by_length
 from bothways.errors import InputError
 from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
-from bothways.hardware import core_pool
+from bothways.hardware import NumberFormat, core_pool
 from bothways.inference.backend import Backend, TorchBackend
 from bothways.model.bert import Bert
 from bothways.model.outputs import logits_width
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Encoding, Text, Tokenizer
-from bothways.training.config import Precision
 
 Computed = TypeVar("Computed")
 ALONE_TOKENS, SIDE_BY_SIDE_TOKENS = 8192, 1024
@@ -59,7 +58,7 @@ class Engine:
         bert: Bert,
         tokenizer: Tokenizer,
         *,
-        precision: Precision | None = None,
+        precision: NumberFormat | None = None,
         device: torch.device | None = None,
         backend: Backend | None = None,
         batch_tokens: int | None = None,

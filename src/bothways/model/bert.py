@@ -90,7 +90,7 @@ class Bert(TextModel):
 
     def attach(self, *outputs: OutputConfig) -> None:
         """Take off all output layers and put on fresh ones; the encoder stays as it is."""
-        self.config = replace(self.config, outputs=outputs)
+        self.config = replace(self.config, outputs=outputs, int8=None)  # which was found with other output layers
         self.outputs = OutputLayers(self._build(output) for output in outputs)
         for module in self.outputs:
             module.apply(self._initialise_unless_shared)

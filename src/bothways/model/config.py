@@ -9,6 +9,10 @@ from bothways.batch import Reads
 from bothways.errors import InputError
 from bothways.long_texts import LongTexts, Selection, covered, selection_of
 
+FEWEST_COMPARED, LEAST_AGREEMENT = 200, 0.995
+"""Without so many rows, or with a lower share of equal answers, a model is not used in int8 unless that is asked for.
+"""
+
 OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags", "mahalanobis", "vector"]
 """What an output layer decides; one class of `model.outputs` for each."""
 
@@ -131,6 +135,27 @@ NEXT_SENTENCE = OutputConfig(name="nsp", kind="next_sentence", labels=("next", "
 
 
 @dataclass(frozen=True, kw_only=True)
+class Int8Agreement:
+    """How far the answers of a model in int8 are those in fp32: what was found on rows that training has not seen."""
+
+    rows: int
+    """So many were compared."""
+    agreement: float
+    """The share of them to which every output gave the same answer."""
+    bits: int = 8
+    """Those of activations (`hardware.int8_bits`)."""
+
+    def __post_init__(self) -> None:
+        if self.rows < 0 or not 0 <= self.agreement <= 1 or self.bits not in (7, 8):
+            raise InputError("rows of int8 must be 0 or more, agreement from 0 to 1, and bits 7 or 8.")
+
+    @property
+    def enough(self) -> bool:
+        """Whether int8 may be used where nothing else was asked for."""
+        return self.rows >= FEWEST_COMPARED and self.agreement >= LEAST_AGREEMENT
+
+
+@dataclass(frozen=True, kw_only=True)
 class BertConfig:
     """A whole model: one encoder, any number of output layers."""
 
@@ -148,6 +173,8 @@ class BertConfig:
     """`windows` only: so many a text; what lies beyond is truncated."""
     text_columns: tuple[str, ...] = ("text",)
     """The columns of a table that hold the text, or the two texts of a pair."""
+    int8: Int8Agreement | None = None
+    """What is known of its answers in int8; None: nothing."""
 
     def __post_init__(self) -> None:
         names = [output.name for output in self.outputs]
