@@ -22,6 +22,7 @@ from bothways.errors import InputError, Stopped
 from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.pretraining.config import PretrainingConfig
+from bothways.serving.config import ServingConfig
 from bothways.terminal import (
     in_one_sentence,
     require_standard_output,
@@ -58,6 +59,15 @@ class FinetuningFlags(FinetuningConfig):
             super().__post_init__()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServingFlags(ServingConfig):
+    """How models are served."""
+
+    def __post_init__(self) -> None:
+        with in_one_sentence():
+            super().__post_init__()
+
+
 def tokenizer_train(
     inputs: Positional[tuple[str, ...]],
     /,
@@ -79,7 +89,7 @@ def tokenizer_train(
     from bothways.files.writing import new_directory, refuse_existing
     from bothways.tokenizer import Tokenizer
 
-    require(inputs, "documents")
+    require(inputs, "file of documents")
     refuse_existing(out, overwrite, reads=inputs)
     with new_directory(out, overwrite) as directory:
         lines = (line for document in read_all(inputs, "tokenizer") for line in document)
@@ -116,7 +126,7 @@ def corpus_build(
     from bothways.formats.hub import locate
     from bothways.tokenizer import Tokenizer
 
-    require(inputs, "documents")
+    require(inputs, "file of documents")
     if resume and not overwrite and (out / "corpus.json").exists():
         tidy(out)
         say(f"{out} is finished; there is nothing to resume.")
@@ -400,6 +410,20 @@ def compare(
         raise KeyboardInterrupt
 
 
+def serve(models: Positional[tuple[str, ...]], /, config: OmitArgPrefixes[ServingFlags] = ServingFlags()) -> None:
+    """Serve classifiers over HTTP, as Text Embeddings Inference, vLLM and the Open Inference Protocol have it.
+
+    Args:
+        models: Directories (or shipped names, hub ids) of classifiers, each as DIR or NAME=DIR; the first answers
+            where a request names none.
+        config: How to serve them.
+    """
+    from bothways.serving.run import serve as recipe
+
+    require(models, "model")
+    recipe(models, config)
+
+
 def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:
     """Pre-train, fine-tune and compare on real reviews, Chinese and English, in a few minutes.
 
@@ -434,6 +458,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "classify": classify,
     "check": check,
     "compare": compare,
+    "serve": serve,
     "demo": demo,
     "info": info,
 }
@@ -444,7 +469,7 @@ VERBS: dict[str, Callable[..., None]] = {
 
 def require(inputs: tuple[str, ...], what: str) -> None:
     if not inputs:
-        raise InputError(f"Name one file of {what} at least.")
+        raise InputError(f"Name one {what} at least.")
 
 
 def declared_columns(text: str, text_pair: str | None, label: str | None, output: tuple[str, ...]) -> Columns:
