@@ -78,7 +78,8 @@ def listening(config: ServingConfig) -> Iterator[tuple[Any, str]]:
     import socket
 
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, since asyncio sets TCP_NODELAY only then: without it every answer takes 40 ms longer.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -93,8 +93,8 @@ async def info(service: Served, model: str | None = None) -> Answer:
     )
 
 
-@router.get("/health")
-@router.get("/ping")
+@router.get("/health", response_class=Response)
+@router.get("/ping", response_class=Response)
 async def health(service: Served) -> Response:
     """200 with nothing in it, or 503."""
     if not service.healthy:
