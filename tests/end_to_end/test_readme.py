@@ -108,7 +108,7 @@ def test_both_languages_show_the_same() -> None:
     """Only the comments differ."""
 
     def code(readme: str) -> list[str]:
-        found = [b for language in ("", "bash", "python", "json", "toml") for b in blocks(readme, language)]
+        found = [b for language in ("", "bash", "sh", "python", "json", "toml") for b in blocks(readme, language)]
         return [re.sub(r"^#.*$", "#", block, flags=re.MULTILINE) for block in found]
 
     assert code("README.md") == code("README.zh.md")
@@ -116,7 +116,15 @@ def test_both_languages_show_the_same() -> None:
 
 @pytest.mark.parametrize(
     "readme",
-    ["README.md", "README.zh.md", "CHANGELOG.md", "docs/decisions.md", "docs/log.md", "docs/pretraining.md"],
+    [
+        "README.md",
+        "README.zh.md",
+        "CHANGELOG.md",
+        "docs/decisions.md",
+        "docs/log.md",
+        "docs/pretraining.md",
+        "docs/serving.md",
+    ],
 )
 def test_links_lead_somewhere(readme: str) -> None:
     text = (ROOT / readme).read_text("utf-8")

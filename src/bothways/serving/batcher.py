@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,6 +27,9 @@ MEMORY = 0.8
 """How much of what was before is remembered after a batch."""
 WAITED_FOR = 0.9
 """A batch waits until there is so much of what the ones before it had."""
+PART_OF_DEADLINE = 0.5
+"""A job is taken if what is before it and itself fill no more of the time it has, as far as is known: the machine may
+have other work tomorrow, and an answer that is refused at its deadline was computed for nothing."""
 SHARE_WAITED = 0.1
 """It waits no longer than this share of the time that the last one took."""
 
@@ -119,7 +123,8 @@ class Batcher:
         wait = self._seconds_for(self.waiting_tokens + self._computing_tokens)
         if self.waiting_tokens and self.waiting_tokens + tokens > self.queue_tokens:
             raise Overloaded("More texts wait than the server takes; try again later.", wait)
-        if ends is not None and time.monotonic() + wait + self._seconds_for(tokens) > ends:
+        left = math.inf if ends is None else PART_OF_DEADLINE * (ends - time.monotonic())
+        if wait + self._seconds_for(tokens) > left:
             raise Overloaded("The answer would take longer than its deadline; try again later.", wait)
 
     async def run(self, compute: Compute, encodings: Sequence[Encoding], ends: float) -> Computed:

@@ -126,7 +126,7 @@ class Service:
     async def _run(self, model: ServedModel, compute: Compute, request: Request) -> Computed:
         ends = request.begun + self.config.deadline
         self.metrics.requests.labels(request.method).inc()
-        self.batcher.refuse_if_full()
+        self.batcher.refuse_if_full(ends=ends)
         encodings = await self.encode(model, request)
         for encoding in encodings:
             self.metrics.input_length.observe(len(encoding))
