@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -13,6 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serving.conftest import Live
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing(live: Live) -> None:
     schema = schemathesis.openapi.from_url(f"{live.address}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import random
 import shutil
@@ -17,44 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
-from bothways.serving.batcher import Batcher
-from bothways.serving.refusals import BackendFailed, Overloaded
 from bothways.tokenizer import Encoding
 from serving.conftest import Live, served
 
 KEY = {"authorization": "Bearer secret"}
-
-
-class Nobody:
-    """Watches nothing."""
-
-    def queued(self, texts: int) -> None: ...
-
-    def batch(self, texts: int, tokens: int) -> None: ...
-
-
-def encoding(length: int) -> Encoding:
-    return Encoding(np.zeros(length, np.int32), np.zeros(length, np.int8))
-
-
-def batcher(**settings: float) -> Batcher:
-    return Batcher(
-        **{"batch_tokens": 100, "queue_tokens": 1000, "longest_wait": 0.0, **settings},  # type: ignore[arg-type]
-        watcher=Nobody(),
-    )
-
-
-@contextlib.asynccontextmanager
-async def working(**settings: float):
-    queue = batcher(**settings)
-    queue.start()
-    try:
-        yield queue
-    finally:
-        await queue.stop()
 
 
 FAULTS = [
@@ -189,6 +155,24 @@ def test_a_broken_directory_is_not_taken_up_and_a_whole_one_is(mood: Path, sever
         assert client.post("/predict", json={"inputs": "a film"}).json() != before
 
 
+def test_a_reload_under_load_loses_no_request(mood: Path) -> None:
+    with served(mood, key="secret") as live, httpx.Client(base_url=live.address, headers=KEY, timeout=30) as client:
+        reloaded = threading.Event()
+
+        def ask() -> list[int]:
+            statuses = []
+            while not reloaded.is_set():
+                statuses.append(client.post("/predict", json={"inputs": "a film"}).status_code)
+            return statuses
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask) for _ in range(4)]
+            for _ in range(3):
+                assert client.post("/reload", json={"model": "mood"}).status_code == 200
+            reloaded.set()
+            assert {status for future in asked for status in future.result()} == {200}
+
+
 def test_answers_do_not_depend_on_who_else_asks(live: Live) -> None:
     texts = [" ".join(["film", "good", "很", "plot"][i % 4] for i in range(length)) for length in range(1, 41)]
     with httpx.Client(base_url=live.address, timeout=30) as client:
@@ -253,100 +237,7 @@ def until(holds: object, seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def test_texts_of_several_requests_share_a_batch_within_its_tokens() -> None:
-    batches = []
-
-    def compute(encodings: list[Encoding]) -> list[int]:
-        batches.append([len(each) for each in encodings])
-        time.sleep(0.02)
-        return [len(each) for each in encodings]
-
-    async def ask() -> None:
-        async with working() as queue:
-            asked = [queue.run(compute, [encoding(30), encoding(n)], time.monotonic() + 5) for n in range(1, 8)]
-            for n, computed in enumerate(await asyncio.gather(*asked), 1):
-                assert computed.results == [30, n]
-
-    asyncio.run(ask())
-    assert all(sum(batch) <= 100 for batch in batches)
-    assert max(map(len, batches)) > 4
-    assert sorted(length for batch in batches for length in batch) == sorted([30] * 7 + list(range(1, 8)))
-
-
-def test_models_do_not_share_a_batch_and_none_is_passed_over() -> None:
-    order = []
-
-    def model(name: str):
-        def compute(encodings: list[Encoding]) -> list[str]:
-            order.append(name * len(encodings))
-            return [name] * len(encodings)
-
-        return compute
-
-    async def ask() -> None:
-        one, other = model("a"), model("b")
-        async with working() as queue:
-            asked = [queue.run(compute, [encoding(1)], time.monotonic() + 5) for compute in (one, other, one, other)]
-            assert [computed.results for computed in await asyncio.gather(*asked)] == [["a"], ["b"], ["a"], ["b"]]
-
-    asyncio.run(ask())
-    assert order == ["aa", "bb"]
-
-
-def test_what_cannot_be_computed_fails_alone() -> None:
-    def compute(encodings: list[Encoding]) -> list[int]:
-        if any(len(each) == 13 for each in encodings):
-            raise RuntimeError
-        return [len(each) for each in encodings]
-
-    async def ask() -> None:
-        async with working() as queue:
-            asked = [queue.run(compute, [encoding(n)], time.monotonic() + 5) for n in (12, 13, 14)]
-            found = await asyncio.gather(*asked, return_exceptions=True)
-            assert isinstance(found[1], BackendFailed)
-            assert [each.results for each in (found[0], found[2])] == [[12], [14]]
-
-    asyncio.run(ask())
-
-
-def test_a_full_queue_and_a_deadline_that_cannot_be_kept_are_refused_at_once() -> None:
-    def compute(encodings: list[Encoding]) -> list[int]:
-        time.sleep(0.1)
-        return [0] * len(encodings)
-
-    async def ask() -> None:
-        async with working(queue_tokens=150) as queue:
-            await queue.run(compute, [encoding(100)], time.monotonic() + 5)  # 0.1 s for 100 tokens, as it now knows
-            asked = []
-            for _ in range(2):  # one is computed, one waits
-                asked.append(asyncio.ensure_future(queue.run(compute, [encoding(100)], time.monotonic() + 5)))
-                await asyncio.sleep(0.02)
-            begun = time.monotonic()
-            with pytest.raises(Overloaded, match="More texts wait"):
-                await queue.run(compute, [encoding(100)], time.monotonic() + 5)
-            with pytest.raises(Overloaded, match="longer than its deadline"):
-                await queue.run(compute, [encoding(20)], time.monotonic() + 0.05)
-            assert time.monotonic() - begun < 0.1
-            await asyncio.gather(*asked)
-
-    asyncio.run(ask())
-
-
-def test_what_is_not_computed_by_its_deadline_is_refused_then() -> None:
-    def compute(encodings: list[Encoding]) -> list[int]:
-        time.sleep(0.3)
-        return [0] * len(encodings)
-
-    async def ask() -> None:
-        async with working() as queue:
-            begun = time.monotonic()
-            with pytest.raises(Overloaded, match="before the deadline"):
-                await queue.run(compute, [encoding(1)], time.monotonic() + 0.1)
-            assert time.monotonic() - begun < 0.25
-
-    asyncio.run(ask())
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_under_load_loses_no_request(mood: Path, workers: int) -> None:
     command = [sys.executable, "-m", "bothways.cli", "serve", str(mood), "--port", "0", "--workers", str(workers)]

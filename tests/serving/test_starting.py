@@ -70,6 +70,7 @@ def test_a_port_in_use_is_told() -> None:
                 pass
 
 
+@pytest.mark.slow
 def test_workers_count_together_and_reload_together(mood: Path, several: Path, tmp_path: Path) -> None:
     place = tmp_path / "model"
     shutil.copytree(mood, place)

@@ -14,7 +14,7 @@ from typing import Any
 
 from bothways.serving.config import ServingConfig
 from bothways.serving.metrics import Metrics
-from bothways.serving.refusals import Forbidden, Overloaded, Refused, TooLarge, TooSlow, Unauthorized
+from bothways.serving.refusals import Forbidden, Overloaded, Refused, TooLarge, TooSlow, Unauthorized, Unhealthy
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -23,6 +23,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Paths that whoever watches the server asks for without a key."""
+READY = frozenset({"/health", "/ping", "/v2/health/ready"})
+"""Those that say whether to send requests here."""
 RELOAD = "/reload"
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
@@ -59,6 +61,8 @@ class Gate:
 
         try:
             self._require_key(scope)
+            if self.draining and scope["path"] in READY:
+                raise Unhealthy("The server is about to stop.")
             if scope["method"] == "POST":
                 await self._post(scope, receive, send_safely)
             else:
