@@ -15,12 +15,16 @@ from bothways.batch import Predictions
 from bothways.errors import InputError
 from bothways.formats.hub import WANTED, locate
 from bothways.formats.reading import load_model
+from bothways.hardware import default_device
 from bothways.inference.engine import Engine, require_trained
 from bothways.serving.refusals import BackendFailed, UnknownModel
 from bothways.tasks.task import Task
 from bothways.tokenizer import Encoding
 
 WARM_UP = "warm up"
+CPU_TOKENS = 1024
+"""Most tokens in a forward pass on a CPU: no slower than more, and memory stays small and in one piece however batches
+differ."""
 log = logging.getLogger("bothways.serving")
 
 
@@ -111,7 +115,7 @@ def load(name: str, source: str) -> ServedModel:
             raise InputError(f"{source}: the directory changes while it is read; replace it whole, by renaming.")
     except OSError as error:
         raise InputError(f"{source}: the model cannot be read ({error.strerror}).") from None
-    engine = Engine(bert, tokenizer)
+    engine = Engine(bert, tokenizer, batch_tokens=CPU_TOKENS if default_device().type == "cpu" else None)
     pairs = [WARM_UP] if len(engine.config.text_columns) == 2 else None
     texts = [WARM_UP.split() if engine.pretokenized else WARM_UP]
     model = ServedModel(name, source, engine, fingerprint)
