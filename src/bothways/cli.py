@@ -23,6 +23,7 @@ from bothways.errors import InputError, Stopped
 from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.pretraining.config import PretrainingConfig
+from bothways.serving.config import ServingConfig
 from bothways.terminal import (
     in_one_sentence,
     require_standard_output,
@@ -72,6 +73,15 @@ class FinetuningFlags(FinetuningConfig):
             super().__post_init__()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServingFlags(ServingConfig):
+    """How models are served."""
+
+    def __post_init__(self) -> None:
+        with in_one_sentence():
+            super().__post_init__()
+
+
 def tokenizer_train(
     inputs: Positional[tuple[str, ...]],
     /,
@@ -93,7 +103,7 @@ def tokenizer_train(
     from bothways.files.writing import new_directory, refuse_existing
     from bothways.tokenizer import Tokenizer
 
-    require(inputs, "documents")
+    require(inputs, "file of documents")
     refuse_existing(out, overwrite, reads=inputs)
     with new_directory(out, overwrite) as directory:
         lines = (line for document in read_all(inputs, "tokenizer") for line in document)
@@ -130,7 +140,7 @@ def corpus_build(
     from bothways.formats.hub import locate
     from bothways.tokenizer import Tokenizer
 
-    require(inputs, "documents")
+    require(inputs, "file of documents")
     if resume and not overwrite and (out / "corpus.json").exists():
         tidy(out)
         say(f"{out} is finished; there is nothing to resume.")
@@ -490,6 +500,20 @@ def compare(
         raise KeyboardInterrupt
 
 
+def serve(models: Positional[tuple[str, ...]], /, config: OmitArgPrefixes[ServingFlags] = ServingFlags()) -> None:
+    """Serve classifiers over HTTP, as Text Embeddings Inference, vLLM and the Open Inference Protocol have it.
+
+    Args:
+        models: Directories (or shipped names, hub ids) of classifiers, each as DIR or NAME=DIR; the first answers
+            where a request names none.
+        config: How to serve them.
+    """
+    from bothways.serving.run import serve as recipe
+
+    require(models, "model")
+    recipe(models, config)
+
+
 def demo(out: Path = Path("bothways-demo"), overwrite: bool = False) -> None:
     """Pre-train, fine-tune and compare on real reviews, Chinese and English, in a few minutes.
 
@@ -525,6 +549,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "classify": classify,
     "check": check,
     "compare": compare,
+    "serve": serve,
     "demo": demo,
     "info": info,
 }
@@ -535,7 +560,7 @@ VERBS: dict[str, Callable[..., None]] = {
 
 def require(inputs: tuple[str, ...], what: str) -> None:
     if not inputs:
-        raise InputError(f"Name one file of {what} at least.")
+        raise InputError(f"Name one {what} at least.")
 
 
 def declared_columns(text: str, text_pair: str | None, label: str | None, output: tuple[str, ...]) -> Columns:

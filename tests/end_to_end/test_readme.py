@@ -108,7 +108,7 @@ def test_both_languages_show_the_same() -> None:
     """Only the comments differ."""
 
     def code(readme: str) -> list[str]:
-        found = [b for language in ("", "bash", "python", "json", "toml") for b in blocks(readme, language)]
+        found = [b for language in ("", "bash", "sh", "python", "json", "toml") for b in blocks(readme, language)]
         return [re.sub(r"^#.*$", "#", block, flags=re.MULTILINE) for block in found]
 
     assert code("README.md") == code("README.zh.md")
@@ -124,6 +124,7 @@ def test_both_languages_show_the_same() -> None:
         "docs/log.md",
         "docs/pretraining.md",
         "docs/distillation.md",
+        "docs/serving.md",
     ],
 )
 def test_links_lead_somewhere(readme: str) -> None:

@@ -20,9 +20,10 @@ from bothways.batch import PackedBatch, Predictions, Reads
 from bothways.batching import by_length
 from bothways.errors import InputError
 from bothways.formats.hub import locate
-from bothways.formats.reading import load_model
+from bothways.formats.reading import LoadReport, load_model
 from bothways.hardware import NumberFormat, core_pool
 from bothways.inference.backend import Backend, TorchBackend
+from bothways.long_texts import Selection
 from bothways.model.bert import Bert
 from bothways.model.outputs import logits_width
 from bothways.tasks import tasks_of
@@ -39,15 +40,20 @@ def load_classifier(name: str | os.PathLike) -> tuple[Bert, Tokenizer]:
     Raises InputError if it has no output layer that classifies, or one without trained weights.
     """
     bert, tokenizer, report = load_model(locate(name))
-    tasks = tasks_of(bert.config.outputs)
-    if not tasks:
+    if not tasks_of(bert.config.outputs):
         raise InputError(f"{name}: this encoder has no output layer that classifies; fine-tune it first.")
+    require_trained(name, bert, report)
+    return bert, tokenizer
+
+
+def require_trained(name: str | os.PathLike, bert: Bert, report: LoadReport) -> None:
+    """Raises InputError if an output layer that classifies has no trained weights."""
+    tasks = tasks_of(bert.config.outputs)
     needed = {f"output layer {layer.name!r}" for task in tasks for layer in task.layers}
     if any(task.output.reads == "first" for task in tasks):
         needed.add("pooling")
     if lacking := [part for part in report.untrained if part in needed]:
         raise InputError(f"{name}: the weights of {lacking[0]} are missing; restore the files or fine-tune again.")
-    return bert, tokenizer
 
 
 class Engine:
@@ -76,8 +82,11 @@ class Engine:
         self.pretokenized = any(task.pretokenized for task in self.tasks)
         """Whether it reads texts as words."""
 
-    def encode(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> list[Encoding]:
-        """Texts (or pairs of texts) as the model reads them, truncated to what it can read, or in windows.
+    def encode(
+        self, texts: Sequence[Text], pairs: Sequence[Text] | None = None, *, selection: Selection | None = None
+    ) -> list[Encoding]:
+        """Texts (or pairs of texts) as the model reads them, truncated to what it can read, or in windows. `selection`:
+        what is read of longer ones; None: what the model was trained with.
 
         Raises InputError for pairs where the model reads single texts, and the reverse.
         """
@@ -89,7 +98,7 @@ class Engine:
             texts,
             pairs,
             max_length=self.config.longest,
-            selection=self.config.selection,
+            selection=selection or self.config.selection,
             with_offsets=self.pretokenized,
         )
 

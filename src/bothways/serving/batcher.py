@@ -1,0 +1,242 @@
+"""The texts of all clients, packed by tokens into one forward pass after another.
+
+While a batch is computed the next one gathers, so under load batches are full without anybody having to wait, and a
+text that comes alone is computed at once. Between the two, when several clients ask again as soon as they are answered,
+the first would be computed alone and all others wait for it; so a batch waits a moment for as many texts as the ones
+before it had. All bookkeeping is on the event loop, the computing in a thread of its own; so there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bothways.serving.refusals import BackendFailed, Overloaded
+from bothways.tokenizer import Encoding
+
+Compute = Callable[[Sequence[Encoding]], Sequence[Any]]
+"""Encodings → what a model says of each, in order."""
+MEMORY = 0.8
+"""How much of what was before is remembered after a batch."""
+WAITED_FOR = 0.9
+"""A batch waits until there is so much of what the ones before it had."""
+PART_OF_DEADLINE = 0.5
+"""A job is taken if what is before it and itself fill no more of the time it has, as far as is known: the machine may
+have other work tomorrow, and an answer that is refused at its deadline was computed for nothing."""
+SHARE_WAITED = 0.1
+"""It waits no longer than this share of the time that the last one took."""
+
+log = logging.getLogger("bothways.serving")
+
+
+class Watcher(Protocol):
+    """What is told of the queue and its batches."""
+
+    def queued(self, texts: int) -> None:
+        """So many texts wait."""
+
+    def batch(self, texts: int, tokens: int) -> None:
+        """A batch begins."""
+
+
+@dataclass(eq=False)
+class Job:
+    """The texts of one request."""
+
+    compute: Compute
+    encodings: Sequence[Encoding]
+    ends: float
+    """When its answer is of no use any more; seconds of `time.monotonic`."""
+    done: asyncio.Future[None]
+    results: list[Any]
+    left: int
+    """How many of its texts are not computed yet."""
+    begun: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    """When the first of its texts left the queue."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.done.done()
+
+    def fail(self, error: Exception) -> None:
+        """End it without an answer."""
+        if not self.over:
+            self.done.set_exception(error)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What became of a job."""
+
+    results: list[Any]
+    queue_seconds: float
+    inference_seconds: float
+
+
+class Batcher:
+    """One queue for all models: they share the machine."""
+
+    def __init__(self, *, batch_tokens: int, queue_tokens: int, longest_wait: float, watcher: Watcher) -> None:
+        self.batch_tokens, self.queue_tokens, self.longest_wait = batch_tokens, queue_tokens, longest_wait
+        self.watcher = watcher
+        self.waiting_tokens = 0
+        """Of texts in the queue that somebody still waits for."""
+        self._queue: deque[tuple[Job, int]] = deque()
+        self._waiting_texts = 0
+        self._computing_tokens = 0
+        self._arrived = asyncio.Event()
+        self._tokens, self._seconds = 0.0, 0.0  # of what was computed, the last batches above all
+        self._usual_texts, self._last_seconds = 1.0, 0.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._worker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to compute; needs a running event loop."""
+        self._worker = asyncio.get_running_loop().create_task(self._work(), name="batcher")
+
+    async def stop(self) -> None:
+        """End; what still waits is refused."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        for job, _ in self._queue:
+            job.fail(Overloaded("The server stops; ask again when it is back."))
+        self._queue.clear()
+        self._thread.shutdown(wait=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it computes."""
+        return self._worker is not None and not self._worker.done()
+
+    def refuse_if_full(self, tokens: int = 0, ends: float | None = None) -> None:
+        """Raises Overloaded if so many more tokens would not fit, or would not be computed by `ends`."""
+        wait = self._seconds_for(self.waiting_tokens + self._computing_tokens)
+        if self.waiting_tokens and self.waiting_tokens + tokens > self.queue_tokens:
+            raise Overloaded("More texts wait than the server takes; try again later.", wait)
+        left = math.inf if ends is None else PART_OF_DEADLINE * (ends - time.monotonic())
+        if wait + self._seconds_for(tokens) > left:
+            raise Overloaded("The answer would take longer than its deadline; try again later.", wait)
+
+    async def run(self, compute: Compute, encodings: Sequence[Encoding], ends: float) -> Computed:
+        """What `compute` says of each encoding; it must not depend on the others. Cancelled, it leaves the queue.
+
+        Raises Overloaded if that is too much or takes longer than until `ends`, BackendFailed if it cannot be computed.
+        """
+        tokens = sum(map(len, encodings))
+        self.refuse_if_full(tokens, ends)
+        done = asyncio.get_running_loop().create_future()
+        job = Job(compute, encodings, ends, done, [None] * len(encodings), len(encodings))
+        self._queue.extend((job, place) for place in range(len(encodings)))
+        self._count(len(encodings), tokens)
+        self._arrived.set()
+        try:
+            await asyncio.wait_for(done, ends - time.monotonic())
+        except asyncio.TimeoutError:
+            sentence = "There was no answer before the deadline; try again later."
+            raise Overloaded(sentence, self._seconds_for(self.waiting_tokens)) from None
+        finally:
+            done.cancel()  # which it is not yet if whoever asked has left
+            self._forget(job)
+        started = job.started or time.monotonic()
+        return Computed(job.results, started - job.begun, time.monotonic() - started)
+
+    def _count(self, texts: int, tokens: int) -> None:
+        self._waiting_texts += texts
+        self.waiting_tokens += tokens
+        self.watcher.queued(self._waiting_texts)
+
+    def _forget(self, job: Job) -> None:
+        """Take out of the queue what is left in it of a job, so that others have its place."""
+        if not job.left:
+            return
+        left = [(place, len(job.encodings[place])) for other, place in self._queue if other is job]
+        if left:
+            self._queue = deque(entry for entry in self._queue if entry[0] is not job)
+            self._count(-len(left), -sum(length for _, length in left))
+
+    def _seconds_for(self, tokens: int) -> float:
+        """How long so many tokens take, as far as it is known."""
+        return tokens * self._seconds / self._tokens if self._tokens else 0.0
+
+    async def _work(self) -> None:
+        while True:
+            while not self._queue:
+                self._arrived.clear()
+                await self._arrived.wait()
+            await self._gather()
+            if batch := self._take():
+                await self._compute(batch)
+
+    async def _gather(self) -> None:
+        """Wait a moment for as many texts as are usual."""
+        longest = min(self.longest_wait, SHARE_WAITED * self._last_seconds)
+        ends = time.monotonic() + longest
+        while len(self._queue) < WAITED_FOR * self._usual_texts and self.waiting_tokens < self.batch_tokens:
+            if (left := ends - time.monotonic()) <= 0:
+                return
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), left)
+            except asyncio.TimeoutError:
+                return
+
+    def _take(self) -> list[tuple[Job, int]]:
+        """The next texts, of one model, that fit into a batch: in the order in which they came."""
+        batch: list[tuple[Job, int]] = []
+        kept: list[tuple[Job, int]] = []
+        tokens, now = 0, time.monotonic()
+        while self._queue:
+            job, place = self._queue.popleft()
+            length = len(job.encodings[place])
+            if job.over:
+                self._count(-1, -length)
+            elif batch and job.compute != batch[0][0].compute:
+                kept.append((job, place))
+            elif batch and tokens + length > self.batch_tokens:
+                kept.append((job, place))
+                break
+            else:
+                batch.append((job, place))
+                tokens += length
+                job.started = job.started or now
+                self._count(-1, -length)
+        self._queue.extendleft(reversed(kept))
+        return batch
+
+    async def _compute(self, batch: list[tuple[Job, int]]) -> None:
+        """Compute a batch; if that fails, each of its jobs alone, so that only the one fails that cannot be done."""
+        tokens = sum(len(job.encodings[place]) for job, place in batch)
+        self.watcher.batch(len(batch), tokens)
+        self._computing_tokens, begun = tokens, time.monotonic()
+        try:
+            await self._in_thread(batch)
+        except Exception:
+            for job in dict.fromkeys(job for job, _ in batch):
+                try:
+                    await self._in_thread([entry for entry in batch if entry[0] is job])
+                except Exception as error:
+                    log.error("A batch could not be computed: %s.", type(error).__name__)
+                    job.fail(BackendFailed("The model could not answer this."))
+        self._computing_tokens, self._last_seconds = 0, time.monotonic() - begun
+        self._tokens = MEMORY * self._tokens + tokens
+        self._seconds = MEMORY * self._seconds + self._last_seconds
+        self._usual_texts = MEMORY * self._usual_texts + (1 - MEMORY) * len(batch)
+
+    async def _in_thread(self, batch: list[tuple[Job, int]]) -> None:
+        encodings = [job.encodings[place] for job, place in batch]
+        results = await asyncio.get_running_loop().run_in_executor(self._thread, batch[0][0].compute, encodings)
+        for (job, place), result in zip(batch, results, strict=True):
+            job.results[place] = result
+            job.left -= 1
+            if not job.left and not job.over:
+                job.done.set_result(None)

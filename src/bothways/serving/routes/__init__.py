@@ -1,0 +1,1 @@
+"""A file for each of the dialects that clients speak."""

@@ -1,0 +1,159 @@
+"""The queue of all clients' texts: what shares a batch, what is refused, what fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import numpy as np
+import pytest
+
+from bothways.serving.batcher import Batcher
+from bothways.serving.refusals import BackendFailed, Overloaded
+from bothways.tokenizer import Encoding
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def queued(self, texts: int) -> None: ...
+
+    def batch(self, texts: int, tokens: int) -> None: ...
+
+
+def encoding(length: int) -> Encoding:
+    return Encoding(np.zeros(length, np.int32), np.zeros(length, np.int8))
+
+
+def batcher(**settings: float) -> Batcher:
+    return Batcher(
+        **{"batch_tokens": 100, "queue_tokens": 1000, "longest_wait": 0.0, **settings},  # type: ignore[arg-type]
+        watcher=Nobody(),
+    )
+
+
+@contextlib.asynccontextmanager
+async def working(**settings: float):
+    queue = batcher(**settings)
+    queue.start()
+    try:
+        yield queue
+    finally:
+        await queue.stop()
+
+
+def test_texts_of_several_requests_share_a_batch_within_its_tokens() -> None:
+    batches = []
+
+    def compute(encodings: list[Encoding]) -> list[int]:
+        batches.append([len(each) for each in encodings])
+        time.sleep(0.02)
+        return [len(each) for each in encodings]
+
+    async def ask() -> None:
+        async with working() as queue:
+            asked = [queue.run(compute, [encoding(30), encoding(n)], time.monotonic() + 5) for n in range(1, 8)]
+            for n, computed in enumerate(await asyncio.gather(*asked), 1):
+                assert computed.results == [30, n]
+
+    asyncio.run(ask())
+    assert all(sum(batch) <= 100 for batch in batches)
+    assert max(map(len, batches)) > 4
+    assert sorted(length for batch in batches for length in batch) == sorted([30] * 7 + list(range(1, 8)))
+
+
+def test_models_do_not_share_a_batch_and_none_is_passed_over() -> None:
+    order = []
+
+    def model(name: str):
+        def compute(encodings: list[Encoding]) -> list[str]:
+            order.append(name * len(encodings))
+            return [name] * len(encodings)
+
+        return compute
+
+    async def ask() -> None:
+        one, other = model("a"), model("b")
+        async with working() as queue:
+            asked = [queue.run(compute, [encoding(1)], time.monotonic() + 5) for compute in (one, other, one, other)]
+            assert [computed.results for computed in await asyncio.gather(*asked)] == [["a"], ["b"], ["a"], ["b"]]
+
+    asyncio.run(ask())
+    assert order == ["aa", "bb"]
+
+
+def test_what_cannot_be_computed_fails_alone() -> None:
+    def compute(encodings: list[Encoding]) -> list[int]:
+        if any(len(each) == 13 for each in encodings):
+            raise RuntimeError
+        return [len(each) for each in encodings]
+
+    async def ask() -> None:
+        async with working() as queue:
+            asked = [queue.run(compute, [encoding(n)], time.monotonic() + 5) for n in (12, 13, 14)]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(found[1], BackendFailed)
+            assert [each.results for each in (found[0], found[2])] == [[12], [14]]
+
+    asyncio.run(ask())
+
+
+def test_a_full_queue_and_a_deadline_that_cannot_be_kept_are_refused_at_once() -> None:
+    def compute(encodings: list[Encoding]) -> list[int]:
+        time.sleep(0.4)
+        return [0] * len(encodings)
+
+    async def ask() -> None:
+        async with working(queue_tokens=150) as queue:
+            await queue.run(compute, [encoding(100)], time.monotonic() + 5)  # 0.4 s for 100 tokens, as it now knows
+            asked = []
+            for _ in range(2):  # one is computed, one waits
+                asked.append(asyncio.ensure_future(queue.run(compute, [encoding(100)], time.monotonic() + 5)))
+                await asyncio.sleep(0.02)
+            begun = time.monotonic()
+            with pytest.raises(Overloaded, match="More texts wait"):
+                await queue.run(compute, [encoding(100)], time.monotonic() + 5)
+            with pytest.raises(Overloaded, match="longer than its deadline"):
+                await queue.run(compute, [encoding(20)], time.monotonic() + 0.05)
+            assert time.monotonic() - begun < 0.3
+            await asyncio.gather(*asked)
+
+    asyncio.run(ask())
+
+
+def test_what_is_not_computed_by_its_deadline_is_refused_then() -> None:
+    def compute(encodings: list[Encoding]) -> list[int]:
+        time.sleep(1.0)
+        return [0] * len(encodings)
+
+    async def ask() -> None:
+        async with working() as queue:
+            begun = time.monotonic()
+            with pytest.raises(Overloaded, match="before the deadline"):
+                await queue.run(compute, [encoding(1)], time.monotonic() + 0.1)
+            assert time.monotonic() - begun < 0.9
+
+    asyncio.run(ask())
+
+
+def test_texts_of_many_clients_gather() -> None:
+    batches = []
+
+    def compute(encodings: list[Encoding]) -> list[int]:
+        batches.append(len(encodings))
+        time.sleep(0.05)
+        return [0] * len(encodings)
+
+    async def client(queue: Batcher, number: int) -> None:
+        for _ in range(6):
+            await queue.run(compute, [encoding(1)], time.monotonic() + 5)
+            await asyncio.sleep(0.0005 * number)  # they do not come back all at once
+
+    async def ask() -> None:
+        async with working(longest_wait=0.1) as queue:
+            await asyncio.gather(*(client(queue, number) for number in range(8)))
+
+    asyncio.run(ask())
+    assert sum(batches) == 48
+    assert len(batches) < 20  # 48 if none gathered
