@@ -18,7 +18,7 @@ from bothways.baselines.methods import Options
 from bothways.comparison.advice import advise, as_good, difference
 from bothways.comparison.measure import Contender, Measured
 from bothways.comparison.methods import contenders
-from bothways.comparison.page import charts, show
+from bothways.comparison.page import against, charts, show
 from bothways.comparison.run import compare, named
 from bothways.comparison.saving import parameters_of
 from bothways.errors import InputError
@@ -218,6 +218,19 @@ def test_dev_rows_choose_the_best(tmp_path: Path, tables: tuple[Path, Path]) -> 
     found = compare(methods, train, test, tmp_path / "out", dev_file=tmp_path / "dev.csv")
     assert [one.dev_accuracy for one in found.results] == pytest.approx([2 / 3, 1.0])
     assert found.as_json()[1]["below_best"] == 0.0
+
+
+def test_test_rows_that_contradict_the_dev_rows_are_told() -> None:
+    right = np.random.default_rng(0).random(2000) < 0.8
+    worse = right & (np.random.default_rng(1).random(2000) < 0.95)
+    first, second = measured("SVM", worse, 1.0), measured("BERT", right, 50.0)
+    first.dev_accuracy, second.dev_accuracy = 0.8, 0.79
+    said = advise([first, second], 900)
+    points = 100 * float(np.mean(right.astype(float) - worse))
+    assert "the dev rows put SVM first, but on the test rows BERT is right on" in said.en
+    assert f"{points:.1f} points above" in said.en
+    assert against(second, first).en == f"+{points:.1f}"
+    assert against(first, second).en == f"−{points:.1f}"
 
 
 def test_macro_f1_is_that_of_scikit_learn() -> None:

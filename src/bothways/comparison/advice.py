@@ -49,6 +49,8 @@ def advise(results: Sequence[Measured], rows: int) -> Words:
             f"On these {rows:,} rows {best.title.en} is right on {shown(best)}; there is nothing to set it against.",
             f"在这 {rows:,} 行数据上，{best.title.zh}答对 {shown(best)}；没有其他方法可比。",
         )
+    if better := [one for one in order[1:] if difference(one, best)[1][0] > 0]:  # where dev rows have ranked them
+        return contradicted(best, max(better, key=lambda one: one.accuracy or 0.0), rows)
     equals = [one for one in order if one is best or as_good(best, one)]
     quickest = min(equals, key=lambda one: one.fit_seconds or 0.0)
     compared = best_first(best, quickest, rows) if quickest is not best else alone(best, order[1], rows)
@@ -90,6 +92,20 @@ def alone(best: Measured, second: Measured, rows: int) -> Words:
         + (f"; it takes {few(times)} times as long to train." if slow else "."),
         f"在这 {rows:,} 行数据上，{best.title.zh}最好：答对 {shown(best)}，比{second.title.zh}高 {points} 个百分点"
         f"（95% 区间 {span[0]} 至 {span[1]}）" + (f"；训练时间是其 {few(times)} 倍。" if slow else "。"),
+    )
+
+
+def contradicted(best: Measured, better: Measured, rows: int) -> Words:
+    """The dev rows rank one method first, the test rows another."""
+    mean, (low, high) = difference(better, best)
+    points, span = f"{100 * mean:.1f}", (f"{100 * low:.1f}", f"{100 * high:.1f}")
+    return Words(
+        f"On these {rows:,} rows the dev rows put {best.title.en} first, but on the test rows {better.title.en} is "
+        f"right on {shown(better)}, {points} points above its {shown(best)} (95 % interval {span[0]} to {span[1]}): "
+        f"trust the larger of the two tables.",
+        f"在这 {rows:,} 行数据上，验证数据把{best.title.zh}排在第一，但在测试数据上{better.title.zh}答对 "
+        f"{shown(better)}，比前者的 {shown(best)} 高 {points} 个百分点（95% 区间 {span[0]} 至 {span[1]}）："
+        f"请以两张表中较大的为准。",
     )
 
 

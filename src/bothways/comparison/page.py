@@ -63,7 +63,8 @@ def against(one: Measured, best: Measured) -> Words:
         return Words("best", "最好")
     if as_good(one, best):
         return Words("as good", "一样好")
-    return same(f"−{100 * abs(difference(one, best)[0]):.1f}")
+    points = 100 * difference(one, best)[0]
+    return same(f"{'+' if points > 0 else '−'}{abs(points):.1f}")
 
 
 def same(text: str) -> Words:
