@@ -198,6 +198,7 @@ def test_advice_follows_from_the_figures() -> None:
     said = advise([svm, bert], 9600)
     assert "SVM is as good as BERT" in said.en
     assert "within the noise) and 40 times as fast to train." in said.en
+    assert "SVM 与 BERT 一样好" in said.zh
     assert "More rows would help BERT more: from 1,000 to 9,600 rows it rose by 3.1 points, SVM rose by 1.9" in said.en
     assert "一样好" in said.zh
     flat = [measured(name, right, 1.0, [(300, 0.9), (1000, 0.9)]) for name in ("BERT", "SVM")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ WORTH_SAYING = 1.5
 """A method that is less than this much faster is not said to be faster."""
 NEARLY_ALL = 0.995
 """Two methods that are right so often need no more rows."""
+BETWEEN_SCRIPTS = re.compile(r"(?<=[\u4e00-\u9fff])(?=[A-Za-z])|(?<=[A-Za-z])(?=[\u4e00-\u9fff])")
+"""Where Chinese and Latin letters meet, Chinese is written with a space."""
 GROWTH = 0.003
 """Gains of a learning curve that differ by less are alike."""
 
@@ -40,6 +43,12 @@ def ranked(results: Sequence[Measured]) -> list[Measured]:
 
 def advise(results: Sequence[Measured], rows: int) -> Words:
     """Which to take. `rows`: how many they have learned from."""
+    said = sentences(results, rows)
+    return Words(said.en, BETWEEN_SCRIPTS.sub(" ", said.zh))
+
+
+def sentences(results: Sequence[Measured], rows: int) -> Words:
+    """`advise`, before Chinese is parted from what is not."""
     order = ranked(results)
     if not order:
         return Words("No method came to an end; see why in the table.", "没有任何方法完成；原因见表格。")
