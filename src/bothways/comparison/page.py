@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bothways.comparison.advice import as_good, difference, ranked
 from bothways.comparison.measure import Measured
 from bothways.evaluation.page import Language, Words, percent, render
-from bothways.evaluation.pictures import Chart, intervals, lines, number
+from bothways.evaluation.pictures import Chart, intervals, lines
 from bothways.language import mostly_chinese
 from bothways.progress import clock, size
 from bothways.tokenizer import Text
@@ -129,7 +129,7 @@ def speeds(methods: Sequence[Measured]) -> Chart | None:
         caption=Words("Texts a second on this machine; each step is ten times", "本机每秒处理的文本数；每格为十倍"),
         x_title=Words("texts a second", "文本/秒"),
         logarithmic=True,
-        tick=number,
+        tick=lambda speed: counted(round(speed)),
         value=lambda speed: counted(round(speed)),
     )
 
