@@ -77,7 +77,9 @@ class Engine:
         self.pretokenized = any(task.pretokenized for task in self.tasks)
         """Whether it reads texts as words."""
 
-    def encode(self, texts: Sequence[Text], pairs: Sequence[Text] | None = None) -> list[Encoding]:
+    def encode(
+        self, texts: Sequence[Text], pairs: Sequence[Text] | None = None, *, with_offsets: bool = False
+    ) -> list[Encoding]:
         """Texts (or pairs of texts) as the model reads them, truncated to what it can read, or in windows.
 
         Raises InputError for pairs where the model reads single texts, and the reverse.
@@ -91,7 +93,7 @@ class Engine:
             pairs,
             max_length=self.config.longest,
             selection=self.config.selection,
-            with_offsets=self.pretokenized,
+            with_offsets=with_offsets or self.pretokenized,
         )
 
     def run(self, encodings: Sequence[Encoding]) -> Predictions:
