@@ -116,7 +116,15 @@ def test_both_languages_show_the_same() -> None:
 
 @pytest.mark.parametrize(
     "readme",
-    ["README.md", "README.zh.md", "CHANGELOG.md", "docs/decisions.md", "docs/log.md", "docs/pretraining.md"],
+    [
+        "README.md",
+        "README.zh.md",
+        "CHANGELOG.md",
+        "docs/decisions.md",
+        "docs/log.md",
+        "docs/pretraining.md",
+        "docs/explaining.md",
+    ],
 )
 def test_links_lead_somewhere(readme: str) -> None:
     text = (ROOT / readme).read_text("utf-8")
