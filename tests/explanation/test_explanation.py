@@ -384,3 +384,16 @@ def test_a_missing_captum_is_told_with_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
     with pytest.raises(InputError, match=r"bothways\[explain\]"):
         IntegratedGradients(*engine_of(encoder_config, tokenizer, MOOD))
+
+
+def test_each_word_is_shown_with_its_tag_and_its_reasons(encoder_config: EncoderConfig, tokenizer: Tokenizer) -> None:
+    _, engine = engine_of(encoder_config, tokenizer, replace(SLOTS, name="[red]slots"))
+    found = explain(LeaveOneOut(engine), "the [b]jokes worse")
+    stream = io.StringIO()
+    show_explanation(found, Console(file=stream, width=120))
+    lines = stream.getvalue().splitlines()
+    assert "[red]slots" in lines[1]
+    for each, line in zip(found.explained, lines[3:], strict=False):
+        assert found.words[each.word or 0].text in line
+        assert each.label is not None
+        assert each.label in line

@@ -30,7 +30,7 @@ def show_explanation(explanation: Explanation, console: Console) -> None:
     for each in explanation.explained:
         score = f"{each.score:.4g}" if each.label is None else f"{printable(each.label)}  {each.score:.1%}"
         known = "  (the text is of none of the classes)" if explanation.known is False else ""
-        console.print(f"{printable(explanation.output)}: {score}{known}", markup=False, style="bold")
+        console.print(f"{printable(explanation.output)}: {score}{known}", markup=False, highlight=False, style="bold")
         console.print(coloured(explanation, each))
         show_strongest(explanation, each, console)
 
@@ -103,7 +103,8 @@ def background(value: float, strength: float) -> str:
     if strength < 0.1:
         return ""
     red, green, blue = (round(255 + (c - 255) * (0.15 + 0.85 * strength)) for c in (FOR if value > 0 else AGAINST))
-    return f"{'white' if strength > 0.6 else 'black'} on rgb({red},{green},{blue})"
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 128
+    return f"{'white' if dark else 'black'} on rgb({red},{green},{blue})"
 
 
 def rgb(value: float) -> str:
