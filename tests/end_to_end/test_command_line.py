@@ -226,3 +226,43 @@ def test_help_does_not_wait_for_torch() -> None:
     """Which takes seconds to import; what a verb needs is imported when it runs."""
     code = "import sys, bothways.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_explain_shows_words_to_a_person_and_writes_json(shell: Shell, model: Path, tmp_path: Path) -> None:
+    shown, _ = shell("explain", model, "the film is [b]good[/b]", "--json", "why.json")
+    assert "the film is [b]good[/b]" in shown
+    assert "+" in shown
+    said = json.loads((tmp_path / "why.json").read_text("utf-8"))
+    assert said["explained"][0]["label"] in ("negative", "positive")
+    assert len(said["words"]) == len(said["explained"][0]["contributions"]) == 11
+    out, err = shell("explain", model, "-", "--json", "-", "--method", "gradients", stdin="书 worth".encode())
+    assert [word["text"] for word in json.loads(out)["words"]] == ["书", "worth"]
+    assert "Contributions add up to" in err
+    out, _ = shell("explain", model, "the film", "--method", "attention", "--json", "-")
+    assert len(json.loads(out)["attention"]) == 2
+    out, _ = shell("explain", "zh-mini", "这家酒店很[MASK]。", "--method", "masked", "--top", 2, "--json", "-")
+    assert [len(guess["tokens"]) for guess in json.loads(out)["guesses"]] == [2]
+
+
+def test_explain_refuses(shell: Shell, model: Path, encoder_directory: Path, tmp_path: Path) -> None:
+    assert "no label 'sad'" in shell.refuses("explain", model, "the film", "--label", "sad")
+    assert "single texts" in shell.refuses("explain", model, "the film", "--pair", "the plot")
+    assert "fine-tune it first" in shell.refuses("explain", encoder_directory, "the film")
+    assert "masked words" in shell.refuses("explain", model, "the [MASK]", "--method", "masked")
+    assert "--label belongs" in shell.refuses("explain", model, "the", "--method", "attention", "--label", "positive")
+    assert "--top is 0" in shell.refuses("explain", model, "the", "--top", 0)
+    assert "in use" in shell.refuses("explain", model, "the film", "--json", model / "config.json")
+
+
+def test_finetune_keeps_examples_only_if_asked(shell: Shell, encoder_directory: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{text},{label}\n" for text, label in zip(*films(60), strict=True))
+    (tmp_path / "train.csv").write_text("text,label\n" + rows, "utf-8")
+    for out, flags in (("plain", ()), ("kept", ("--keep-examples",))):
+        shell("finetune", "--train", "train.csv", "--encoder", encoder_directory, "--epochs", 1, "--out", out, *flags)
+    assert not (tmp_path / "plain" / "examples.parquet").exists()
+    (text, *_), (label, *_) = films(60)
+    shown, _ = shell("explain", "kept", text, "--json", "-")
+    assert len(json.loads(shown)["nearest"]) == 3
+    assert "nearest" not in json.loads(shell("explain", "plain", text, "--json", "-")[0])
+    assert {row["outputs"]["label"] for row in json.loads(shown)["nearest"]} <= {"negative", "positive"}
+    assert label in ("negative", "positive")
