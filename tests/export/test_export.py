@@ -197,6 +197,19 @@ def test_int8_is_smaller_and_tells_how_many_labels_stay(encoder_config: EncoderC
     assert len(run_script(TEXTS, "int8")) == len(TEXTS)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_int8_of_openvino_learns_from_some_texts_and_is_checked_on_others(
+    encoder_config: EncoderConfig, tokenizer: Tokenizer
+) -> None:
+    pytest.importorskip("nncf")
+    write_model(encoder_config, tokenizer)
+    Path("some.csv").write_text("text\n" + "".join(f'"{text}"\n' for text in TEXTS), "utf-8")
+    done = export("model", "out", to="openvino", precision="int8", texts="some.csv")
+    assert done.agreement.texts == len(TEXTS) // 2
+    assert 1e-4 < done.agreement.largest_difference < 2
+    assert len(run_script(TEXTS)) == len(TEXTS)
+
+
 def test_labels_decided_alike_are_counted_one_by_one(encoder_config: EncoderConfig, tokenizer: Tokenizer) -> None:
     engine = write_model(encoder_config, tokenizer)
     logits = {layer.name: np.ones((4, 1 if layer.reads == "x" else 3), np.float32) for layer in engine.layers}
