@@ -429,6 +429,38 @@ def explain(
         say(note)
 
 
+def export(
+    model: Positional[Path],
+    /,
+    to: Literal["onnx", "openvino"],
+    out: Path,
+    precision: Literal["fp32", "int8"] = "fp32",
+    texts: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a classifier for ONNX Runtime or OpenVINO, with a script that uses it without torch.
+
+    Args:
+        model: Directory of a classifier.
+        to: What is to run it; the onnx file is for others that read ONNX, too.
+        out: Directory to write.
+        precision: Number format; int8 is smaller and often faster, and some labels may change: how many is told.
+        texts: Table on whose texts it is checked against the model; without it on a few that are built in.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.export.run import export as recipe
+
+    done = recipe(model, out, to=to, precision=precision, texts=texts, overwrite=overwrite)
+    found = done.agreement
+    if done.truncated_to is not None:
+        say(f"Of longer texts the model reads more; what was exported reads their first {done.truncated_to} tokens.")
+    say(
+        f"On {found.texts:,} texts logits differ by {found.largest_difference:.2g} at most, and "
+        f"{found.same_decisions:.2%} of labels are the same."
+    )
+    say(f"The classifier is in {out}; try: python {out / 'classify.py'} < FILE")
+
+
 def check(
     file: Positional[str],
     /,
@@ -598,6 +630,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "classify": classify,
     "explain": explain,
+    "export": export,
     "check": check,
     "compare": compare,
     "serve": serve,

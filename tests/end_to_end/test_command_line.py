@@ -101,6 +101,16 @@ def test_a_finished_classify_has_nothing_to_resume(shell: Shell, model: Path, tm
     assert sorted(p.name for p in tmp_path.glob("out*")) == ["out.csv"]
 
 
+def test_export(shell: Shell, model: Path, tmp_path: Path) -> None:
+    out, err = shell("export", model, "--to", "onnx", "--out", "exported")
+    assert out == ""
+    assert "logits differ by" in err
+    assert "100.00% of labels are the same" in err
+    assert "exported exists already" in shell.refuses("export", model, "--to", "onnx", "--out", "exported")
+    assert "model-of-nobody" in shell.refuses("export", "model-of-nobody", "--to", "onnx", "--out", "other")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder", "exported", "model"]
+
+
 def test_evaluate(shell: Shell, model: Path, tmp_path: Path) -> None:
     texts, labels = films(30, seed=4)
     rows = "".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in zip(texts, labels, strict=True))
