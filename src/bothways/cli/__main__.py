@@ -1,0 +1,5 @@
+"""python -m bothways.cli"""
+
+from bothways.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""Verbs that use a classifier: classify, explain, export, serve."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from bothways.cli.shared import (
+    NumberFormat,
+    ToldInOneSentence,
+    files_of,
+    load_engine,
+    require,
+    standard_input,
+    write_json,
+)
+from bothways.explanation.config import ExplainConfig
+from bothways.serving.config import ServingConfig
+from bothways.terminal import require_standard_output, say, show_outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingFlags(ToldInOneSentence, ServingConfig):
+    """How models are served."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainFlags(ToldInOneSentence, ExplainConfig):
+    """What is explained, and how."""
+
+
+def classify(
+    model: Positional[Path],
+    file: Positional[str] = "-",
+    /,
+    out: str | None = None,
+    reject: str | None = None,
+    top: int | None = None,
+    keep: tuple[str, ...] = (),
+    resume: bool = False,
+    precision: NumberFormat | None = None,
+) -> None:
+    """Classify texts: a table, or one text a line from standard input. Writes one answer a row, in order.
+
+    A row that cannot be classified is written as such ("error"); the exit status is then 1.
+
+    Args:
+        model: Directory of a classifier.
+        file: CSV, TSV, JSON lines or Parquet; or - for standard input, one text a line.
+        out: Write here, as CSV, TSV, Parquet or JSON lines, as the name says; else JSON lines on standard output.
+        reject: The label of texts that are of none of the classes; else they get the likeliest, and "known": false.
+        top: Scores of so many labels only, the likeliest first.
+        keep: Columns of the table to carry over; all for every one.
+        resume: Go on with work that was interrupted, if there is some; a file that is finished is left as it is.
+        precision: Number format of matrix products. None: the fastest here that gives the same labels.
+    """
+    from bothways.files.reading import digest_of, local_path
+    from bothways.files.resuming import can_resume, is_finished
+    from bothways.files.writing import refuse_in_use
+    from bothways.inference.classify import AnswerConfig
+    from bothways.inference.classify import classify as recipe
+
+    if out is None:
+        require_standard_output()
+    elif resume and can_resume(out) and is_finished(out):
+        say(f"{out} is finished; there is nothing to resume.")
+        return
+    read = files_of(model)
+    refuse_in_use(out and (local_path(out) or out), (file, *read))
+    config = AnswerConfig(reject=reject, top=top, keep=keep)
+    fingerprint = digest_of(read) if can_resume(out) else ""
+    engine = load_engine(model, precision)
+    outcome = recipe(engine, file, out, config=config, model=fingerprint, resume=resume)
+    show_outcome(outcome, out, longest=engine.config.longest_text)
+    if outcome.failed:
+        sys.exit(1)
+
+
+def explain(
+    model: Positional[str],
+    text: Positional[str],
+    /,
+    pair: str | None = None,
+    config: OmitArgPrefixes[ExplainFlags] = ExplainFlags(),
+    json_file: Annotated[str | None, arg(name="json")] = None,
+) -> None:
+    """Explain what a classifier says of one text: which words speak for its answer, and which against.
+
+    Args:
+        model: Directory of a classifier; with attention and masked of an encoder, or a shipped one's name, too.
+        text: The text, or - for all of standard input.
+        pair: The second text of a pair.
+        config: What is explained, and how.
+        json_file: Write the explanation here as JSON, or - for standard output in place of words in colour.
+    """
+    from rich.console import Console
+
+    from bothways.explanation.run import explain_text
+    from bothways.files.reading import STANDARD_INPUT
+    from bothways.files.writing import refuse_in_use
+
+    require_standard_output()
+    if json_file not in (None, STANDARD_INPUT):
+        refuse_in_use(json_file, files_of(Path(model)))
+    told = explain_text(model, standard_input() if text == STANDARD_INPUT else text, pair, config=config)
+    if json_file == STANDARD_INPUT:
+        write_json(None, told.content)
+    else:
+        told.show(Console())
+    if json_file not in (None, STANDARD_INPUT):
+        write_json(Path(json_file), told.content)
+    for note in told.notes:
+        say(note)
+
+
+def export(
+    model: Positional[Path],
+    /,
+    to: Literal["onnx", "openvino"],
+    out: Path,
+    precision: Literal["fp32", "int8"] = "fp32",
+    texts: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a classifier for ONNX Runtime or OpenVINO, with a script that uses it without torch.
+
+    Args:
+        model: Directory of a classifier.
+        to: What is to run it; the onnx file is for others that read ONNX, too.
+        out: Directory to write.
+        precision: Number format; int8 is smaller and often faster, and some labels may change: how many is told.
+        texts: Table on whose texts it is checked against the model; without it on a few that are built in.
+        overwrite: Replace the directory if it exists.
+    """
+    from bothways.export.run import export as recipe
+
+    done = recipe(model, out, to=to, precision=precision, texts=texts, overwrite=overwrite)
+    found = done.agreement
+    if done.truncated_to is not None:
+        say(f"Of longer texts the model reads more; what was exported reads their first {done.truncated_to} tokens.")
+    say(
+        f"On {found.texts:,} texts logits differ by {found.largest_difference:.2g} at most, and "
+        f"{found.same_decisions:.2%} of labels are the same."
+    )
+    say(f"The classifier is in {out}; try: python {out / 'classify.py'} < FILE")
+
+
+def serve(models: Positional[tuple[str, ...]], /, config: OmitArgPrefixes[ServingFlags] = ServingFlags()) -> None:
+    """Serve classifiers over HTTP, as Text Embeddings Inference, vLLM and the Open Inference Protocol have it.
+
+    Args:
+        models: Directories (or shipped names, hub ids) of classifiers, each as DIR or NAME=DIR; the first answers
+            where a request names none.
+        config: How to serve them.
+    """
+    from bothways.serving.run import serve as recipe
+
+    require(models, "model")
+    recipe(models, config)
