@@ -172,7 +172,7 @@ def distill(
     """
     from bothways.distillation.run import distill as recipe
 
-    require(inputs, "texts")
+    require(inputs, "file of texts")
     if resume and not overwrite and (out / "metrics.json").exists():
         say(f"{out} is finished; there is nothing to resume.")
         return
