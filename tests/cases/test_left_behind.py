@@ -63,6 +63,16 @@ def test_a_stopped_classify_leaves_nothing(sign: signal.Signals, classifier: Pat
     assert os.listdir(place) == []
 
 
+@pytest.mark.parametrize("sign", STOPPED)
+def test_a_classify_that_is_stopped_half_way_says_how_to_go_on(
+    sign: signal.Signals, classifier: Path, place: Path
+) -> None:
+    journal = place / "ans.jsonl.run" / "journal.json"
+    started = begun("classify", classifier, "--out", "ans.jsonl", first=b"good\n" * 2100, until=journal.exists)
+    assert "the same command with --resume goes on" in stopped(started, sign)
+    assert os.listdir(place) == ["ans.jsonl.run"]
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_classify_keeps_what_was_there(sign: signal.Signals, classifier: Path, place: Path) -> None:
     (place / "ans.jsonl").write_text("old answers\n")

@@ -59,7 +59,7 @@ def classify(
         precision: Number format of matrix products. None: the fastest here that gives the same labels.
     """
     from bothways.files.reading import digest_of, local_path
-    from bothways.files.resuming import can_resume, is_finished
+    from bothways.files.resuming import can_resume, is_finished, is_unfinished
     from bothways.files.writing import refuse_in_use
     from bothways.inference.classify import AnswerConfig
     from bothways.inference.classify import classify as recipe
@@ -74,7 +74,12 @@ def classify(
     config = AnswerConfig(reject=reject, top=top, keep=keep)
     fingerprint = digest_of(read) if can_resume(out) else ""
     engine = load_engine(model, precision)
-    outcome = recipe(engine, file, out, config=config, model=fingerprint, resume=resume)
+    try:
+        outcome = recipe(engine, file, out, config=config, model=fingerprint, resume=resume)
+    except (KeyboardInterrupt, SystemExit):
+        if out is not None and can_resume(out) and is_unfinished(out):
+            say("bothways: what is done is kept; the same command with --resume goes on.")
+        raise
     show_outcome(outcome, out, longest=engine.config.longest_text)
     if outcome.failed:
         sys.exit(1)

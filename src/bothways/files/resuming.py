@@ -147,6 +147,11 @@ def is_finished(path: str) -> bool:
     return True
 
 
+def is_unfinished(path: str) -> bool:
+    """Whether there is work on this output to go on with."""
+    return (directory_of(goal_of(path)) / JOURNAL).exists()
+
+
 def goal_of(path: str) -> Path:
     """Where a local file is to be, links followed."""
     return Path(os.path.realpath(local_path(path) or path))
