@@ -270,7 +270,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_sentence_for_every_mistake(folder: Path, mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before training, and nothing is written."""
-    monkeypatch.setattr("bothways.finetuning.run.train", lambda *a, **k: pytest.fail("training started"))
+    monkeypatch.setattr("bothways.finetuning.fit.train", lambda *a, **k: pytest.fail("training started"))
     content, says = MISTAKES[mistake]
     if mistake == "ids for labels":
         write(folder / "ids.csv", ("text", "label"), [(f"film {i}", f"id {i}") for i in range(10_000)])
