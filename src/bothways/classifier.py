@@ -16,6 +16,9 @@ from bothways.errors import InputError
 from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate, separate_labels
 from bothways.evaluation.calibration import FEWEST, calibrate
 from bothways.evaluation.number_formats import int8_agreement
+from bothways.explanation.explain import explain
+from bothways.explanation.leave_out import LeaveOneOut
+from bothways.explanation.result import Explanation
 from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
 from bothways.finetuning.fit import fit
 from bothways.formats.hub import AUTO, locate
@@ -149,6 +152,18 @@ class TextClassifier(TextEstimator):
             known = self.task_.known(predictions)
             parts.append(np.ones(len(predictions.encodings), bool) if known is None else known)
         return np.concatenate(parts)
+
+    def explain(self, X: Sequence[Text], *, label: Any = None) -> list[Explanation]:
+        """What each word of each text contributes to the class that is predicted, or to `label`, by leaving it out."""
+        if not hasattr(self, "engine_"):
+            raise NotFittedError("This TextClassifier has not learned anything yet; call fit or load first.")
+        texts, pairs = separate(X)
+        method, named = LeaveOneOut(self.engine_), None if label is None else str(label)
+        seconds: list[Text | None] = [None] * len(texts) if pairs is None else [*pairs]
+        return [
+            explain(method, text, second, output=self.task_.name, label=named)
+            for text, second in zip(texts, seconds, strict=True)
+        ]
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write a model directory that `load`, the command line and `transformers` can read."""

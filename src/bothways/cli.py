@@ -20,6 +20,7 @@ from bothways.corpus.duplicates import Duplicates
 from bothways.corpus.word_segmentation import Words
 from bothways.distillation.config import DistillationConfig
 from bothways.errors import InputError, Stopped
+from bothways.explanation.config import ExplainConfig
 from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.pretraining.config import PretrainingConfig
@@ -76,6 +77,15 @@ class FinetuningFlags(FinetuningConfig):
 @dataclass(frozen=True, kw_only=True)
 class ServingFlags(ServingConfig):
     """How models are served."""
+
+    def __post_init__(self) -> None:
+        with in_one_sentence():
+            super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainFlags(ExplainConfig):
+    """What is explained, and how."""
 
     def __post_init__(self) -> None:
         with in_one_sentence():
@@ -263,6 +273,7 @@ def finetune(
     config: OmitArgPrefixes[FinetuningFlags] = FinetuningFlags(),
     seeds: int = 1,
     search: float | None = None,
+    keep_examples: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Train a classifier from a labelled table, or from several, and evaluate it on rows it has not seen.
@@ -280,6 +291,7 @@ def finetune(
         config: How to train.
         seeds: Train so often, from --seed on, and keep the best; metrics have mean and deviation.
         search: Look for better settings for so many minutes, and keep the best classifier.
+        keep_examples: Keep the training rows in the directory, too, so that explain can show those nearest to a text.
         overwrite: Replace the directory if it exists.
     """
     from bothways.finetuning.run import finetune as recipe
@@ -294,6 +306,7 @@ def finetune(
         raise InputError("--search and --seeds go one after the other: give what was found together with --seeds.")
     strategy = Seeds(seeds) if seeds != 1 else once if search is None else Search(minutes=search)
     use: dict[str, Any] = {"encoder": encoder, "strategy": strategy, "overwrite": overwrite}
+    use["keep_rows"] = keep_examples
     if train is not None:
         columns = declared_columns(text or "text", text_pair, label, output)
         done = recipe(train, out, dev_file=dev, columns=columns, config=config, **use)
@@ -377,6 +390,43 @@ def classify(
     show_outcome(outcome, out, longest=engine.config.longest_text)
     if outcome.failed:
         sys.exit(1)
+
+
+def explain(
+    model: Positional[str],
+    text: Positional[str],
+    /,
+    pair: str | None = None,
+    config: OmitArgPrefixes[ExplainFlags] = ExplainFlags(),
+    json_file: Annotated[str | None, arg(name="json")] = None,
+) -> None:
+    """Explain what a classifier says of one text: which words speak for its answer, and which against.
+
+    Args:
+        model: Directory of a classifier; with attention and masked of an encoder, or a shipped one's name, too.
+        text: The text, or - for all of standard input.
+        pair: The second text of a pair.
+        config: What is explained, and how.
+        json_file: Write the explanation here as JSON, or - for standard output in place of words in colour.
+    """
+    from rich.console import Console
+
+    from bothways.explanation.run import explain_text
+    from bothways.files.reading import STANDARD_INPUT
+    from bothways.files.writing import refuse_in_use
+
+    require_standard_output()
+    if json_file not in (None, STANDARD_INPUT):
+        refuse_in_use(json_file, files_of(Path(model)))
+    told = explain_text(model, standard_input() if text == STANDARD_INPUT else text, pair, config=config)
+    if json_file == STANDARD_INPUT:
+        write_json(None, told.content)
+    else:
+        told.show(Console())
+    if json_file not in (None, STANDARD_INPUT):
+        write_json(Path(json_file), told.content)
+    for note in told.notes:
+        say(note)
 
 
 def check(
@@ -547,6 +597,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "finetune": finetune,
     "evaluate": evaluate,
     "classify": classify,
+    "explain": explain,
     "check": check,
     "compare": compare,
     "serve": serve,
@@ -588,11 +639,19 @@ def files_of(model: Path) -> list[Path]:
     return [file for pattern in WANTED for file in directory.glob(pattern)]
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write what was found as JSON, whole or not at all."""
-    from bothways.files.writing import write_atomically
+def write_json(path: Path | None, content: dict[str, Any]) -> None:
+    """Write what was found as JSON, whole or not at all. None: to standard output."""
+    from bothways.files.writing import writing
 
-    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    with writing(path) as stream:
+        stream.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def standard_input() -> str:
+    """All of standard input as one text."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed; give a text.")
+    return sys.stdin.buffer.read().decode("utf-8", "replace").strip()
 
 
 def load_engine(directory: Path, precision: NumberFormat | None = None) -> Engine:

@@ -18,6 +18,7 @@ from bothways.evaluation.number_formats import int8_agreement
 from bothways.evaluation.observation import Observation, observe
 from bothways.evaluation.report import named, report_page
 from bothways.evaluation.token_checks import check_tokens
+from bothways.explanation.examples import keep_examples
 from bothways.files.writing import refuse_existing, write_atomically
 from bothways.finetuning.collapse import restarted
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig
@@ -96,11 +97,13 @@ def finetune(
     columns: Columns | None = None,
     config: FinetuningConfig | None = None,
     strategy: Strategy = once,
+    keep_rows: bool = False,
     overwrite: bool = False,
 ) -> Finetuned:
     """Train a classifier from a table, or from the tables of a task, and write it, with `metrics.json`, to the
     directory `out`.
 
+    `keep_rows`: keep the training rows there, too (`explanation.examples`).
     What is given here wins over what a task says of encoder and settings. Raises InputError for what the user has to
     correct, before the training starts wherever it can be known then.
     """
@@ -134,6 +137,8 @@ def finetune(
         extra_files={"metrics.json": json.dumps(done.metrics, indent=2, ensure_ascii=False) + "\n"},
         overwrite=overwrite,
     )
+    if keep_rows:
+        keep_examples(out, Engine(done.bert, done.tokenizer), data.train)
     # After the model, which is safe by now whatever a page may run into.
     write_atomically(Path(out) / "report.html", report_page(observation_of(done, data, named_encoder, out)))
     return done

@@ -83,7 +83,12 @@ class Engine:
         """Whether it reads texts as words."""
 
     def encode(
-        self, texts: Sequence[Text], pairs: Sequence[Text] | None = None, *, selection: Selection | None = None
+        self,
+        texts: Sequence[Text],
+        pairs: Sequence[Text] | None = None,
+        *,
+        selection: Selection | None = None,
+        with_offsets: bool = False,
     ) -> list[Encoding]:
         """Texts (or pairs of texts) as the model reads them, truncated to what it can read, or in windows. `selection`:
         what is read of longer ones; None: what the model was trained with.
@@ -99,7 +104,7 @@ class Engine:
             pairs,
             max_length=self.config.longest,
             selection=selection or self.config.selection,
-            with_offsets=self.pretokenized,
+            with_offsets=with_offsets or self.pretokenized,
         )
 
     def run(self, encodings: Sequence[Encoding]) -> Predictions:

@@ -85,6 +85,15 @@ def attention_in_rows(query_key_value: Tensor, batch: PackedBatch) -> Tensor:
     return Rearranged.apply(context, rows.slot_of_token, rows.token_of_slot, len(context))
 
 
+def attention_probabilities(query_key_value: Tensor) -> Tensor:
+    """softmax(Q Kᵀ / √d) of one sequence, to be looked at: (tokens, 3, heads, head_size) → (heads, tokens, tokens).
+
+    Entry (h, i, j) is how much of token j head h adds to token i. The ways above never write it down.
+    """
+    query, key, _ = query_key_value.float().permute(1, 2, 0, 3)  # three of (heads, tokens, head_size)
+    return torch.softmax((query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2), dim=-1)
+
+
 class Rearranged(torch.autograd.Function):
     """`given[chosen]`: (n, …) → (m, …). Its gradient is read back through `inverse` in place of being summed.
 

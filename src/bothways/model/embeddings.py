@@ -19,5 +19,9 @@ class Embeddings(nn.Module):
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """A packed batch → (tokens, hidden)."""
-        summed = self.token(batch.token_ids) + self.segment(batch.segment_ids) + self.position(batch.positions)
+        return self.combine(self.token(batch.token_ids), batch)
+
+    def combine(self, token_vectors: Tensor, batch: PackedBatch) -> Tensor:
+        """The vectors of the tokens, (tokens, hidden), with the two others added and normalised → (tokens, hidden)."""
+        summed = token_vectors + self.segment(batch.segment_ids) + self.position(batch.positions)
         return self.dropout(self.norm(summed))

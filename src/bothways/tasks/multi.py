@@ -120,6 +120,14 @@ class MultiLabel(Task):
     def decided(self, decision: np.ndarray) -> list[str]:
         return [label for label, present in zip(self.output.labels, decision, strict=True) if present]
 
+    def evidence(self, logits: Tensor, label: int) -> Tensor:
+        return logits[:, label].float() / self.output.temperature
+
+    def explained(self, probabilities: np.ndarray) -> list[int]:
+        """Those present; if none is, the one that lacks least of its threshold."""
+        present = np.flatnonzero(self.decide(probabilities)).tolist()
+        return present or [int((probabilities - self.thresholds).argmax())]
+
     def linear_model(self, C: float) -> Any:
         from sklearn.linear_model import LogisticRegression
         from sklearn.multiclass import OneVsRestClassifier

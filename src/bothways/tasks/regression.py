@@ -27,6 +27,7 @@ class Regression(Task):
     """A cell, a target and a decision are numbers."""
 
     kind = "regression"
+    unit = "value"
     chosen_by = ("pearson",)
     names_labels = False
 
@@ -100,6 +101,13 @@ class Regression(Task):
 
     def decided(self, decision: Any) -> float:
         return float(decision)
+
+    def evidence(self, logits: Tensor, label: int) -> Tensor:
+        """The number itself."""
+        return logits[:, 0].float()
+
+    def explained(self, probabilities: np.ndarray) -> list[int]:
+        return [0]
 
     def statistics(self, expected: list[float], probabilities: Sequence[np.ndarray]) -> Statistics:
         true, found = self.pairs(expected, probabilities).T

@@ -14,6 +14,7 @@ from torch import Tensor
 from bothways.batch import UNLABELLED, Predictions
 from bothways.model.config import OutputConfig
 from bothways.tasks.cells import SEPARATOR, as_text, refuse_written_list
+from bothways.tasks.evidence import log_odds
 from bothways.tasks.metrics import (
     Statistics,
     Sums,
@@ -111,6 +112,13 @@ class SingleLabel(Task):
 
     def decided(self, decision: np.int64) -> str:
         return self.output.labels[decision]
+
+    def evidence(self, logits: Tensor, label: int) -> Tensor:
+        return log_odds(logits.float() / self.output.temperature, label)
+
+    def explained(self, probabilities: np.ndarray) -> list[int]:
+        """The likeliest."""
+        return [int(probabilities.argmax())]
 
     def linear_model(self, C: float) -> Any:
         from sklearn.linear_model import LogisticRegression

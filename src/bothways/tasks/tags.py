@@ -16,6 +16,7 @@ from bothways.errors import InputError
 from bothways.language import CHINESE
 from bothways.model.config import OutputConfig
 from bothways.tasks.cells import as_text, refuse_written_list
+from bothways.tasks.evidence import log_odds
 from bothways.tasks.metrics import Statistics, Sums, by_class, divided, f1_scores
 from bothways.tasks.scores import rounded
 from bothways.tasks.task import Task, closeness, softmax
@@ -131,6 +132,13 @@ class Tags(Task):
     def decided(self, decision: np.ndarray) -> list[str | None]:
         """None for a word without a token."""
         return [self.output.labels[best] if best >= 0 else None for best in decision]
+
+    def evidence(self, logits: Tensor, label: int) -> Tensor:
+        return log_odds(logits.float() / self.output.temperature, label)
+
+    def explained(self, probabilities: np.ndarray) -> list[int]:
+        """Of one word: its tag."""
+        return [int(probabilities.argmax())]
 
     def label_errors(
         self, targets: Sequence[np.ndarray], probabilities: Sequence[np.ndarray]

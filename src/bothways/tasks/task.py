@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from bothways.batch import Predictions, Reads
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig, OutputKind
 from bothways.model.outputs import OutputLayer
+from bothways.tasks.evidence import Explainable
 from bothways.tasks.metrics import Statistics, Sums
 from bothways.tokenizer import Encoding, Text
 
@@ -27,7 +28,7 @@ Decision = Any
 """What a model decides about a text, in the form of its target."""
 
 
-class Task(ABC):
+class Task(Explainable):
     """One kind of output. Its class knows cells of a table; an instance belongs to an output layer and its labels."""
 
     kind: ClassVar[OutputKind]
