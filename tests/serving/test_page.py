@@ -37,7 +37,9 @@ def test_the_page_may_run_its_own_files_only(client: httpx.Client) -> None:
     response = client.get("/")
     policy = response.headers.get_list("content-security-policy")
     assert len(policy) == 1
-    assert policy[0].startswith("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect")
+    assert policy[0].startswith(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect"
+    )
     assert "unsafe" not in policy[0]
     assert response.headers["x-content-type-options"] == "nosniff"
     assert not re.search(r"<script>|style=|\son\w+=", response.text)

@@ -103,8 +103,10 @@ export function readLink() {
 export const load = () =>
   safely(async () => {
     const found = await ask("/models");
-    batch(() => ((models.value = found.models), (mostTexts.value = found.most_texts), (failure.value = "")));
-    readLink();
+    batch(() => {
+      [models.value, mostTexts.value, failure.value] = [found.models, found.most_texts, ""];
+      readLink(); // before the address is written anew
+    });
   });
 
 export const linksToReports = () => !hasKey(); // a link cannot carry the key
