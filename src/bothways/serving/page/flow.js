@@ -47,7 +47,7 @@ function Sum({ found }) {
   const most = Math.max(...PARTS.flatMap(([, part]) => found.norms[part]));
   return html`<div class="scroll" tabindex="0"><table class="sum">
     <tbody>
-      ${PARTS.map(([name, part]) => html`<tr key=${part} class=${part}><th scope="row">${t(name)}</th>${found.norms[part].map((norm, i) => html`<td key=${i} title=${norm}><span class="pillar" style=${{ transform: `scaleY(${norm / most})` }}></span></td>`)}</tr>`)}
+      ${PARTS.map(([name, part]) => html`<tr key=${part} class=${`of-${part}`}><th scope="row">${t(name)}</th>${found.norms[part].map((norm, i) => html`<td key=${i} title=${norm}><span class="pillar" style=${{ transform: `scaleY(${norm / most})` }}></span></td>`)}</tr>`)}
       <tr><th></th>${found.tokens.map((token, i) => html`<td key=${i} class="name">${token}</td>`)}</tr>
     </tbody>
   </table></div>`;

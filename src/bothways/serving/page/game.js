@@ -10,6 +10,7 @@ const own = signal("");
 const typed = signal("");
 const chosen = signal("");
 const seen = [];
+let question = 0; // only the newest is shown
 
 const guessers = () => models.value.filter((each) => each.masked);
 const guesser = () => {
@@ -37,12 +38,14 @@ async function wordsOf(each, sentence) {
   const letter = (sign) => sign !== undefined && /[\p{L}\p{N}'’]/u.test(sign) && !/\p{Script=Han}/u.test(sign);
   return tokens
     .map(({ start, stop }) => ({ start, stop, word: signs.slice(start, stop).join("") }))
-    .filter(({ start, stop, word }) => /\p{Script=Han}/u.test(word) || (word.length > 2 && /^\p{L}+$/u.test(word) && !letter(signs[start - 1]) && !letter(signs[stop])));
+    .filter(({ start, stop, word }) => /\p{Script=Han}/u.test(word) || (word.length > 3 && /^\p{L}+$/u.test(word) && !letter(signs[start - 1]) && !letter(signs[stop])));
 }
 
 async function next() {
   const each = guesser();
   if (!each) return;
+  const asked = (question += 1);
+  round.value = null;
   try {
     const sentence = pick();
     const words = await wordsOf(each, sentence);
@@ -51,7 +54,7 @@ async function next() {
     const signs = Array.from(sentence);
     const [before, after] = [signs.slice(0, start).join(""), signs.slice(stop).join("")];
     const { guesses } = await ask("/masked", { model: each.name, inputs: `${before}[MASK]${after}` });
-    batch(() => ((round.value = { before, after, word, guesses: guesses[0], guess: null }), (typed.value = ""), (failure.value = "")));
+    if (asked === question) batch(() => ((round.value = { before, after, word, guesses: guesses[0], guess: null }), (typed.value = ""), (failure.value = "")));
   } catch (error) {
     failure.value = error.message;
   }
@@ -75,6 +78,7 @@ export function Game() {
   return html`<section class="game">
     <p class="note">${t("game.lead")}</p>
     ${guessers().length > 1 && html`<select aria-label=${t("game.it")} value=${guesser().name} onChange=${(event) => (chosen.value = event.target.value)}>${guessers().map((each) => html`<option>${each.name}</option>`)}</select>`}
+    ${!now && html`<p class="sentence">…</p>`}
     ${now && html`<form onSubmit=${reveal}>
       <p class="sentence">${now.before}${now.guess === null ? html`<input value=${typed.value} autocomplete="off" autocapitalize="off" spellcheck=${false} aria-label=${t("game.guess")} placeholder=${t("game.guess")} onInput=${(event) => (typed.value = event.target.value)} />` : html`<mark>${now.word}</mark>`}${now.after}</p>
       ${now.guess === null && html`<button disabled=${!typed.value.trim()}>${t("game.reveal")}</button>`}
@@ -88,7 +92,7 @@ export function Game() {
 function Revealed({ now }) {
   const { tokens, probabilities } = now.guesses;
   return html`<div aria-live="polite">
-    <p>${t("game.was", { word: now.word })} ${t("game.you")}: <b>${now.guess}</b>, ${same(now.guess, now.word) ? t("game.right") : t("game.wrong")}.</p>
+    <p>${t("game.was", { word: now.word })} ${t("game.you")}: <b>${now.guess}</b> – ${same(now.guess, now.word) ? t("game.right") : t("game.wrong")}</p>
     <h3>${t("game.it")}</h3>
     <ul class="bars">${tokens.map((token, i) => html`<li key=${i} class=${same(token, now.word) ? "decided" : ""}><span class="label">${token}</span><span class="track"><span class="bar" style=${{ transform: `scaleX(${probabilities[i]})` }}></span></span><span class="score">${percent(probabilities[i])}</span></li>`)}</ul>
     <button autofocus onClick=${next}>${t("game.next")}</button>
