@@ -52,13 +52,13 @@ async def models(service: Served) -> Answer:
     return Answer({"models": [described(model) for model in found], "most_texts": service.config.max_client_batch_size})
 
 
-@router.get("/models/{name}/card", response_class=PlainTextResponse)
+@router.get("/models/{name}/card", responses={200: {"content": {"text/plain": {}}}})
 async def card(name: str, service: Served) -> Response:
     """The model card, as it was written."""
     return PlainTextResponse(beside(service.models.get(name), CARD), media_type="text/plain")
 
 
-@router.get("/models/{name}/report", response_class=HTMLResponse)
+@router.get("/models/{name}/report", responses={200: {"content": {"text/html": {}}}})
 async def report(name: str, service: Served) -> Response:
     """The report of the model's evaluation."""
     content = beside(service.models.get(name), REPORT)
