@@ -142,7 +142,7 @@ def test_an_encoder_guesses_words(mood: Path, encoder_config: EncoderConfig, tok
     place = mood.parent / "guesser"
     masked_lm = OutputConfig(name="masked_lm", kind="masked_lm", reads="masked")
     save_model(place, random_bert(encoder_config, masked_lm), tokenizer)
-    with served(place) as live, httpx.Client(base_url=live.address) as client:
+    with served(place) as live, httpx.Client(base_url=live.address, timeout=60) as client:
         assert client.get("/models").json()["models"][0]["masked"]
         told = client.post("/masked", json={"inputs": "a [MASK] film", "top": 3}).json()
         assert [len(guess["tokens"]) for guess in told["guesses"]] == [3]
@@ -156,7 +156,7 @@ def test_card_and_report_are_shown_without_power(
     save_model(place, random_bert(encoder_config, OutputConfig(name="x", kind="single", labels=("a", "b"))), tokenizer)
     (place / "README.md").write_text("# <script>alert(1)</script>")
     (place / "report.html").write_text("<!doctype html><script>alert(1)</script>")
-    with served(place, mood) as live, httpx.Client(base_url=live.address) as client:
+    with served(place, mood) as live, httpx.Client(base_url=live.address, timeout=60) as client:
         card, report = client.get("/models/told/card"), client.get("/models/told/report")
         assert card.headers["content-type"].startswith("text/plain")
         (policy,) = report.headers.get_list("content-security-policy")
@@ -167,7 +167,7 @@ def test_card_and_report_are_shown_without_power(
 
 
 def test_the_page_asks_for_the_key_itself(mood: Path) -> None:
-    with served(mood, key="secret") as live, httpx.Client(base_url=live.address) as client:
+    with served(mood, key="secret") as live, httpx.Client(base_url=live.address, timeout=60) as client:
         assert client.get("/").status_code == 200
         assert client.get("/page/app.js").status_code == 200
         assert client.post("/page/app.js").status_code == 401
