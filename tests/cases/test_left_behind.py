@@ -68,7 +68,9 @@ def test_a_classify_that_is_stopped_half_way_says_how_to_go_on(
     sign: signal.Signals, classifier: Path, place: Path
 ) -> None:
     journal = place / "ans.jsonl.run" / "journal.json"
-    started = begun("classify", classifier, "--out", "ans.jsonl", first=(b"good " * 4 + b"\n") * 9000, until=journal.exists)
+    started = begun(
+        "classify", classifier, "--out", "ans.jsonl", first=(b"good " * 4 + b"\n") * 9000, until=journal.exists
+    )
     assert "the same command with --resume goes on" in stopped(started, sign)
     assert os.listdir(place) == ["ans.jsonl.run"]
 

@@ -230,4 +230,4 @@ def test_the_pages_ask_nothing_of_the_network(client: httpx.Client) -> None:
         response = client.get(path)
         assert response.headers["content-type"].startswith("text/html")
         assert "default-src 'none'" in response.headers["content-security-policy"]
-        assert not re.search(r"https?://|<script", response.text)
+        assert not re.search(r'https?://|<script(?! type="module" src="/page/)', response.text)

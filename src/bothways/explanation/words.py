@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from bothways.inference.engine import Engine
 
 PARTS = re.compile(
-    r"(?P<chinese>[\u3400-\u9fff]+)|(?:(?![\u3400-\u9fff])\w)+(?:['’](?:(?![\u3400-\u9fff])\w)+)*|[^\w\s]"
+    r"(?P<chinese>[\u3400-\u9fff]+)|(?:(?![\u3400-\u9fff])\w)+(?:['’](?:(?![\u3400-\u9fff])\w)+)*"
+    r"|\[MASK\]|[^\w\s]"
 )
-"""A run of Chinese characters, a word (don't is one), or a mark."""
+"""A run of Chinese characters, a word (don't is one), a word that is hidden, or a mark."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bothways.serving.gate import Gate
 from bothways.serving.metrics import Metrics
 from bothways.serving.models import Models
 from bothways.serving.refusals import BackendFailed, Empty, Invalid, Refused
-from bothways.serving.routes import open_inference, openai, own, tei
+from bothways.serving.routes import explaining, open_inference, openai, own, page, tei
 from bothways.serving.schemas import Error
 from bothways.serving.service import Service
 
@@ -64,7 +64,7 @@ def api(service: Service) -> FastAPI:
         responses={status: {"model": Error} for status in sorted(REFUSALS)},
     )
     app.state.service = service
-    for room in (tei, openai, open_inference, own):
+    for room in (tei, openai, open_inference, own, explaining, page):
         app.include_router(room.router)
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(RequestValidationError, misshapen)

@@ -23,6 +23,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Paths that whoever watches the server asks for without a key."""
+PAGE, PAGE_FILES = "/", "/page/"
+"""The page holds nothing of the models; it asks for the key itself."""
 READY = frozenset({"/health", "/ping", "/v2/health/ready"})
 """Those that say whether to send requests here."""
 RELOAD = "/reload"
@@ -31,7 +33,7 @@ SECURITY = [
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 ]
-"""Headers of every answer: a browser is to run nothing."""
+"""Headers of every answer that has none of its own: a browser is to run nothing."""
 
 
 class Disconnected(Exception):
@@ -56,7 +58,9 @@ class Gate:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 last = [(b"connection", b"close")] * self.draining
-                message["headers"] = [*message.get("headers", ()), *SECURITY, *last]
+                own = list(message.get("headers", ()))
+                names = {name for name, _ in own}
+                message["headers"] = [*own, *(pair for pair in SECURITY if pair[0] not in names), *last]
             await send(message)
 
         try:
@@ -76,7 +80,7 @@ class Gate:
     def _require_key(self, scope: Message) -> None:
         if scope["path"] == RELOAD and self.bearer is None:
             raise Forbidden("Models are reloaded for whoever has the key, and this server was started without one.")
-        if self.bearer is None or scope["path"] in OPEN:
+        if self.bearer is None or scope["path"] in OPEN or of_the_page(scope):
             return
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(given) != 1 or not hmac.compare_digest(given[0], self.bearer):
@@ -134,6 +138,11 @@ class Gate:
         finally:
             for task in (gone, work):
                 task.cancel()
+
+
+def of_the_page(scope: Message) -> bool:
+    """Whether a file of the page is asked for."""
+    return scope["method"] == "GET" and (scope["path"] == PAGE or scope["path"].startswith(PAGE_FILES))
 
 
 async def answer(send: Send, refused: Refused) -> None:

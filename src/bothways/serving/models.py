@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from bothways.formats.hub import WANTED, locate
 from bothways.formats.reading import load_model
 from bothways.hardware import default_device
 from bothways.inference.engine import Engine, require_trained
+from bothways.model.bert import Bert
 from bothways.serving.refusals import BackendFailed, UnknownModel
 from bothways.tasks.task import Task
 from bothways.tokenizer import Encoding
@@ -34,6 +36,22 @@ class ServedModel:
 
     def __init__(self, name: str, source: str, engine: Engine, fingerprint: str) -> None:
         self.name, self.source, self.engine, self.fingerprint = name, source, engine, fingerprint
+        self._original: Bert | None = None
+        self._reading = threading.Lock()
+
+    def original(self) -> Bert:
+        """The model as it was saved, with all its output layers: read when it is first asked for, since few ask. It
+        takes a moment, so ask in a thread.
+
+        Raises InputError if its directory was replaced meanwhile.
+        """
+        with self._reading:
+            if self._original is None:
+                bert, _, _ = load_model(locate(self.source))
+                if fingerprint_of(locate(self.source)) != self.fingerprint:
+                    raise InputError("The files of this model have changed; reload it first.")
+                self._original = bert.eval()
+            return self._original
 
     def classify(self, encodings: Sequence[Encoding]) -> list[Predictions]:
         """What the output layers say of each text."""
@@ -47,6 +65,11 @@ class ServedModel:
     def tasks(self) -> tuple[Task, ...]:
         """What its output layers decide."""
         return self.engine.tasks
+
+    @property
+    def guesses_words(self) -> bool:
+        """Whether it still has the output layer that it was pre-trained with."""
+        return any(output.reads == "masked" for output in self.engine.config.outputs)
 
     def labelled(self) -> Task:
         """The first output that says one thing of a whole text.

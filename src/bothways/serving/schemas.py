@@ -86,6 +86,24 @@ class AnswersRequest(WithPairs):
     """Ours, `POST /answers`."""
 
 
+class ExplainRequest(WithPairs):
+    """Ours, `POST /explain`."""
+
+    output: Name = Field(None, description="Name of an output; none: the first.")
+    label: Name = Field(None, description="The label to explain; none: the one that is decided.")
+
+
+class MaskedRequest(Body):
+    """Ours, `POST /masked`."""
+
+    inputs: Text = Field(description="A text with [MASK] in the place of a word.")
+    top: Annotated[int, Field(strict=True, ge=1, le=100)] = 5
+
+    def request(self) -> Request:
+        """Its text."""
+        return of_texts(self.inputs)
+
+
 class OfTexts(Readable):
     """A request whose inputs are a text or several."""
 

@@ -101,14 +101,14 @@ class Service:
 
     async def tokenize(self, model: ServedModel, request: Request, *, special: bool) -> list[list[dict[str, Any]]]:
         """All tokens of the texts of a request, as Text Embeddings Inference writes them. Raises Refused."""
-        self._require_size(request)
+        self.require_size(request)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokenizers, tokenized, model, request.texts, special)
 
     async def encode(self, model: ServedModel, request: Request) -> list[Encoding]:
         """The texts of a request as tokens, off the event loop. Raises Refused if they cannot be read."""
         begun = time.monotonic()
-        self._require_size(request)
+        self.require_size(request)
         loop = asyncio.get_running_loop()
         try:
             encodings = await loop.run_in_executor(self._tokenizers, encoded, model, request)
@@ -144,7 +144,8 @@ class Service:
         metrics.queue.observe(request.queue_seconds)
         metrics.inference.observe(request.inference_seconds)
 
-    def _require_size(self, request: Request) -> None:
+    def require_size(self, request: Request) -> None:
+        """Raises Refused for a request without texts, with too many, or with one that is too long."""
         if not request.texts:
             raise Empty("`inputs` cannot be empty.")
         if len(request.texts) > self.config.max_client_batch_size:

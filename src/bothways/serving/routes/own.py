@@ -1,4 +1,4 @@
-"""Ours: /answers, all that a model says of texts, as `bothways classify` writes it; /reload; the plain page at /."""
+"""Ours: /answers, all that a model says of texts, as `bothways classify` writes it; /reload; /docs, a plain page."""
 
 from __future__ import annotations
 
@@ -39,14 +39,6 @@ async def reload(body: ReloadRequest, service: Served) -> Answer:
     except InputError as error:
         raise Invalid(f"Nothing was changed: {error}") from None
     return Answer({"models": {model.name: model.fingerprint for model in models}})
-
-
-@router.get("/", response_class=HTMLResponse)
-async def index(service: Served) -> HTMLResponse:
-    """Where to go from here."""
-    links = "".join(f'<li><a href="{path}">{path}</a>' for path in ("/docs", "/info", "/health", "/metrics"))
-    served = "".join(f"<li>{escape(name)}" for name in service.models.names)
-    return page("bothways", f"<p>Models served:<ul>{served}</ul><ul>{links}</ul>")
 
 
 @router.get("/docs", response_class=HTMLResponse)

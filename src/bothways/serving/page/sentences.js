@@ -1,0 +1,31 @@
+// Sentences to guess words of. Written for this page.
+export default {
+  en: [
+    "The train was late again, so we walked home along the river.",
+    "She opened the window because the kitchen was full of smoke.",
+    "After three weeks of rain the farmers were happy to see the sun.",
+    "He left the museum early and missed the best paintings.",
+    "The doctor told him to drink more water and sleep at night.",
+    "Nobody in the village remembered who had built the old bridge.",
+    "The film begins slowly, but the second half is hard to forget.",
+    "My brother plays the piano every evening after dinner.",
+    "The company lost money last year and closed two of its factories.",
+    "In winter the lake is frozen and children skate on it.",
+    "They waited for the bus until it was too cold to stand still.",
+    "The teacher wrote the answer on the board and smiled.",
+  ],
+  zh: [
+    "今天下雨，我们只好坐地铁回家。",
+    "这家饭店的菜很好吃，就是等的时间太长。",
+    "她每天早上六点起床，去公园跑步。",
+    "老师把答案写在黑板上，学生们都明白了。",
+    "这部电影的开头很慢，但是结尾让人难忘。",
+    "冬天湖水结冰，孩子们在上面滑冰。",
+    "公司去年亏损，关闭了两家工厂。",
+    "医生让他多喝水，晚上早点睡觉。",
+    "村里没有人记得那座老桥是谁修的。",
+    "弟弟每天晚饭后都要弹一个小时钢琴。",
+    "火车晚点了，我们在车站等了很久。",
+    "窗外的树叶慢慢变黄，秋天已经到了。",
+  ],
+};

@@ -1,0 +1,197 @@
+"""The page at /: its files, what it asks of the server, and once in a browser."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from conftest import random_bert
+
+from bothways.formats.writing import save_model
+from bothways.model.config import EncoderConfig, OutputConfig
+from bothways.serving.routes.page import contents
+from bothways.tokenizer import Tokenizer
+from serving.conftest import Live, served
+
+PAGE = Path(str(files("bothways.serving") / "page"))
+OWN = sorted(file for file in PAGE.iterdir() if file.is_file())
+NAMESPACES = {"http://www.w3.org/1998/Math/MathML", "http://www.w3.org/1999/xhtml", "http://www.w3.org/2000/svg"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def exported(name: str) -> dict:
+    """What a module exports that is JSON but for the words around it."""
+    text = (PAGE / name).read_text("utf-8")
+    return json.loads(text[text.index("{") : text.rindex("}") + 1])
+
+
+def test_the_page_may_run_its_own_files_only(client: httpx.Client) -> None:
+    response = client.get("/")
+    policy = response.headers.get_list("content-security-policy")
+    assert len(policy) == 1
+    assert policy[0].startswith(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect"
+    )
+    assert "unsafe" not in policy[0]
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert not re.search(r"<script>|style=|\son\w+=", response.text)
+
+
+def test_every_file_that_is_named_is_served_as_what_it_is(client: httpx.Client) -> None:
+    kinds = {"html": "text/html", "css": "text/css", "js": "text/javascript", "json": "application/json"}
+    for name in contents():
+        response = client.get(f"/page/{name}")
+        kind = kinds.get(name.rpartition(".")[2], "text/plain")
+        assert (response.status_code, response.headers["content-type"].split(";")[0]) == (200, kind)
+    named = re.findall(r'"/page/([^"]+)"', client.get("/").text)
+    for file in OWN:
+        named += re.findall(r'from "\./([^"]+)"', file.read_text("utf-8")) if file.suffix == ".js" else []
+    assert len(named) > 20
+    assert set(named) <= set(contents())
+
+
+@pytest.mark.parametrize("path", ["/page/none.js", "/page/../app.py", "/page/%2e%2e/app.py", "/page/vendor", "/page/"])
+def test_what_is_no_file_of_the_page_is_not_served(client: httpx.Client, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_no_file_names_an_address_elsewhere() -> None:
+    for name, content in contents().items():
+        if not name.startswith("vendor/LICENSE"):
+            assert set(re.findall(r"https?://[^\"' )]*", content.decode())) <= NAMESPACES, name
+
+
+def test_no_file_of_ours_sets_html() -> None:
+    for file in OWN:
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(", file.read_text("utf-8"))
+
+
+def test_what_is_vendored_is_what_was_looked_at() -> None:
+    vendored = json.loads((PAGE / "vendor/vendored.json").read_text())["files"]
+    assert set(vendored) == {file.name for file in (PAGE / "vendor").glob("*.js")}
+    for name, told in vendored.items():
+        assert hashlib.sha256((PAGE / "vendor" / name).read_bytes()).hexdigest() == told["sha256"]
+        assert (PAGE / "vendor" / told["license_file"]).is_file()
+
+
+def test_both_languages_have_the_same_words() -> None:
+    words = exported("words.js")
+    assert words["en"].keys() == words["zh"].keys()
+    for key, english in words["en"].items():
+        assert set(re.findall(r"\{\w+\}", english)) == set(re.findall(r"\{\w+\}", words["zh"][key])), key
+    asked = "".join(file.read_text("utf-8") for file in OWN if file.suffix == ".js")
+    for key in re.findall(r"\bt\(\"([\w.]+)\"", asked):
+        assert key in words["en"]
+
+
+def test_models_tells_what_the_page_draws(client: httpx.Client) -> None:
+    told = client.get("/models").json()
+    assert [model["name"] for model in told["models"]] == ["mood", "several"]
+    assert [output["kind"] for output in told["models"][1]["outputs"]] == ["single", "multi", "regression"]
+    assert told["models"][0]["outputs"][0]["labels"] == ["bad", "good", "<b>odd</b>"]
+    assert told["models"][0]["reads"] == ["text"]
+    assert not told["models"][0]["masked"]
+
+
+def test_an_explanation_is_what_the_model_loses_without_each_word(client: httpx.Client) -> None:
+    told = client.post("/explain", json={"inputs": "a good film", "output": "mood", "label": "good"}).json()
+    assert [word["text"] for word in told["words"]] == ["a", "good", "film"]
+    (explained,) = told["explained"]
+    whole = client.post("/answers", json={"inputs": "a good film"}).json()["answers"][0]["outputs"]["mood"]
+    without = client.post("/answers", json={"inputs": "a film"}).json()["answers"][0]["outputs"]["mood"]
+    assert explained["score"] == pytest.approx(whole["scores"]["good"], abs=2e-4)
+    assert explained["scores_without"][1] == pytest.approx(without["scores"]["good"], abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/explain", {"inputs": "a film", "output": "none"}, 422),
+        ("/explain", {"inputs": "a film", "label": "none"}, 422),
+        ("/explain", {"inputs": [["a film"], ["a film"]]}, 422),
+        ("/explain", {"inputs": ["a film", "another"]}, 422),
+        ("/explain", {"inputs": ""}, 400),
+        ("/explain", {"inputs": "a film", "model": "none"}, 404),
+        ("/inside", {"inputs": [["a film"], ["a film"]]}, 422),
+        ("/masked", {"inputs": "a [MASK]"}, 424),
+    ],
+)
+def test_what_cannot_be_explained_gets_a_sentence(client: httpx.Client, path: str, body: dict, status: int) -> None:
+    response = client.post(path, json=body)
+    assert (response.status_code, set(response.json())) == (status, {"error", "error_type"})
+
+
+def test_inside_tells_the_parts_of_each_embedding_and_all_attention(client: httpx.Client) -> None:
+    told = client.post("/inside", json={"inputs": "a good film"}).json()
+    model = client.get("/models").json()["models"][0]
+    assert set(told["norms"]) == {"token", "segment", "position", "sum"}
+    assert len(told["attention"]) == model["layers"]
+    for head in told["attention"][0]:
+        assert [sum(row) for row in head] == pytest.approx([1] * len(told["tokens"]), abs=1e-2)
+
+
+def test_an_encoder_guesses_words(mood: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer) -> None:
+    place = mood.parent / "guesser"
+    masked_lm = OutputConfig(name="masked_lm", kind="masked_lm", reads="masked")
+    save_model(place, random_bert(encoder_config, masked_lm), tokenizer)
+    with served(place) as live, httpx.Client(base_url=live.address, timeout=60) as client:
+        assert client.get("/models").json()["models"][0]["masked"]
+        told = client.post("/masked", json={"inputs": "a [MASK] film", "top": 3}).json()
+        assert [len(guess["tokens"]) for guess in told["guesses"]] == [3]
+        assert client.post("/masked", json={"inputs": "a film"}).status_code == 422
+
+
+def test_card_and_report_are_shown_without_power(
+    mood: Path, tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer
+) -> None:
+    place = tmp_path / "told"
+    save_model(place, random_bert(encoder_config, OutputConfig(name="x", kind="single", labels=("a", "b"))), tokenizer)
+    (place / "README.md").write_text("# <script>alert(1)</script>")
+    (place / "report.html").write_text("<!doctype html><script>alert(1)</script>")
+    with served(place, mood) as live, httpx.Client(base_url=live.address, timeout=60) as client:
+        card, report = client.get("/models/told/card"), client.get("/models/told/report")
+        assert card.headers["content-type"].startswith("text/plain")
+        (policy,) = report.headers.get_list("content-security-policy")
+        assert policy.startswith("sandbox allow-scripts; default-src 'none';")
+        assert "allow-same-origin" not in policy
+        assert client.get("/models/mood/report").status_code == 404
+        assert client.get("/models/none/card").status_code == 404
+
+
+def test_the_page_asks_for_the_key_itself(mood: Path) -> None:
+    with served(mood, key="secret") as live, httpx.Client(base_url=live.address, timeout=60) as client:
+        assert client.get("/").status_code == 200
+        assert client.get("/page/app.js").status_code == 200
+        assert client.post("/page/app.js").status_code == 401
+        assert client.post("/", json={"inputs": "a film"}).status_code == 401
+        for path in ("/models", "/models/mood/card", "/models/mood/report"):
+            assert client.get(path).status_code == 401
+
+
+def rendered(address: str, tmp_path: Path, **state: str) -> str:
+    """The page as a browser has drawn it."""
+    assert CHROMIUM is not None
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"]
+    command += ["--virtual-time-budget=8000", "--dump-dom", f"{address}/#{urlencode(state)}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser, chromium")
+def test_a_browser_draws_the_state_that_is_in_the_link(live: Live, tmp_path: Path) -> None:
+    drawn = rendered(live.address, tmp_path, t="a good <i>film</i>", m="several", **{"with": "mood"}, l="zh")
+    assert re.search(r'<html lang="zh-Hans">', drawn)
+    assert "&lt;b&gt;odd&lt;/b&gt;" in drawn
+    assert "<b>odd" not in drawn
+    assert drawn.count("<h2>") == 2
+    assert len(re.findall(r'class="score">[\d.&lt;]+ %', drawn)) == 3 + 2 + 3
+    assert re.search(r'class="word[^"]*"[^>]*>good</button>', drawn)
+    assert 'role="alert"' not in drawn
