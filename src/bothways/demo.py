@@ -42,7 +42,7 @@ TEST_ROWS, TRAIN_ROWS = 2000, 4000
 PRETRAINING = PretrainingConfig(steps=2000, batch_tokens=1024, sequence_lengths=(64,))
 PROBE, SECONDS = 10, 60.0
 """Pre-training takes this long: as many of its updates as `PROBE` of them say that the machine can do."""
-FAST, SLOW = 30.0, 15.0
+FAST, SLOW = 30.0, 20.0
 """Updates a second. A machine that is less than fast sees the reviews twice in fine-tuning, not as often as is best;
 one that is slower than slow gets fewer of them, `LEAST_ROWS` at least."""
 LEAST_ROWS = 1000
