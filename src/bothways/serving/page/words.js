@@ -23,7 +23,7 @@ export default {
     "game.guess": "Your guess", "game.reveal": "Guess", "game.next": "Next sentence", "game.you": "You", "game.it": "Encoder", "game.was": "It was “{word}”.", "game.rounds": "after {n}",
     "game.right": "right", "game.wrong": "not it", "game.own": "Sentences of your own, one a line", "game.none": "None of the models served can guess words. Serve an encoder beside them: bothways serve MODEL en-mini",
     "flow.lead": "From the text to the answer, with the numbers of this very text.", "flow.empty": "Type a text first.",
-    "flow.tokens": "Tokens", "flow.tokens.note": "The text is cut into {n} entries of the vocabulary; [CLS] begins it and [SEP] ends it.",
+    "flow.tokens": "Tokens", "flow.tokens.note": "The text is split into {n} entries of the vocabulary; [CLS] begins it and [SEP] ends it.",
     "flow.sum": "Sum of three embeddings", "flow.sum.note": "Each token begins as a vector of {n} numbers: what it is, which text it is in, where it stands, added. The bars are the lengths of these vectors.",
     "flow.token": "token", "flow.segment": "segment", "flow.position": "position", "flow.total": "sum",
     "flow.layers": "{n} layers", "flow.layers.note": "In each layer every token looks at all others, to the left and to the right, with {n} heads. Choose a token to see where it looks. It shows how the model works, not why it decides.",
