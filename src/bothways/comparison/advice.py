@@ -36,9 +36,9 @@ def as_good(first: Measured, second: Measured) -> bool:
 
 
 def ranked(results: Sequence[Measured]) -> list[Measured]:
-    """Those that have answered, the best first, of equals the faster; see `Measured.judged`."""
+    """Those that have answered, the best first, of equals the faster; see `Measured.ranked_by`."""
     done = [one for one in results if one.done]
-    return sorted(done, key=lambda one: (-one.judged, one.fit_seconds))
+    return sorted(done, key=lambda one: (-one.ranked_by, one.fit_seconds))
 
 
 def advise(results: Sequence[Measured], rows: int) -> Words:

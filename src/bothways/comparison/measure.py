@@ -93,7 +93,7 @@ class Measured:
         return self.right is not None
 
     @property
-    def judged(self) -> float:
+    def ranked_by(self) -> float:
         """By what methods are ranked: accuracy on the dev rows where there are any, since the best on the test rows is
         a little lucky there."""
         chosen = self.accuracy if self.dev_accuracy is None else self.dev_accuracy
@@ -188,8 +188,8 @@ def run_seeds(
         elif np.array_equal(first, predicted) and len(shares) == 1:
             break  # this method throws no dice
         first = predicted if first is None else first
-        true, said, counts = confusion(test.labels, predicted)
-        f1s.append(float(macro_f1(true, said, counts[None])[0]))
+        expected, found_classes, counts = confusion(test.labels, predicted)
+        f1s.append(float(macro_f1(expected, found_classes, counts[None])[0]))
         shares.append(right_of(test, predicted))
     found.right = np.mean(shares, 0)
     found.seeds = [float(share.mean()) for share in shares]

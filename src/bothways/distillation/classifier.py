@@ -1,4 +1,4 @@
-"""A finished classifier as the teacher of a smaller one: what it says of texts that nobody has labelled, of every
+"""A finished classifier as the teacher of a smaller one: what it says of texts without labels, of every
 class how likely it is (arXiv 1503.02531)."""
 
 from __future__ import annotations

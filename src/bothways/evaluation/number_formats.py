@@ -33,13 +33,13 @@ def int8_agreement(bert: Bert, tokenizer: Tokenizer, held_out: Table, *, seed: i
     rows = held_out.take(np.sort(np.random.default_rng(seed).permutation(len(held_out))[:MOST]))
     encodings = plain.encode(as_read(rows.texts, plain.pretokenized), rows.pairs)
     rounded = Engine(bert, tokenizer, precision="int8")
-    pairs = zip(said(tasks, plain.run(encodings)), said(tasks, rounded.run(encodings)), strict=True)
+    pairs = zip(decisions_of(tasks, plain.run(encodings)), decisions_of(tasks, rounded.run(encodings)), strict=True)
     return Int8Agreement(
         rows=len(rows), agreement=round(float(np.mean([one == other for one, other in pairs])), 4), bits=int8_bits()
     )
 
 
-def said(tasks: list[Task], predictions: Predictions) -> Iterator[list[Any]]:
+def decisions_of(tasks: list[Task], predictions: Predictions) -> Iterator[list[Any]]:
     """For each text what all outputs say of it, in a form that can be compared."""
     probabilities = [task.probabilities(predictions) for task in tasks]
     known = [task.known(predictions) for task in tasks]

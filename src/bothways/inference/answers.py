@@ -29,11 +29,11 @@ def answers(
     known = {task.name: found for task in tasks if (found := task.known(predictions)) is not None}
 
     def answer(task: Task, i: int, text: Text) -> dict[str, Any]:
-        said = task.answer(probabilities[task.name][i], text, top)
+        found = task.answer(probabilities[task.name][i], text, top)
         if task.name not in known:
-            return said
-        said["known"] = bool(known[task.name][i])
-        return said if said["known"] or reject is None else said | {"label": reject}
+            return found
+        found["known"] = bool(known[task.name][i])
+        return found if found["known"] or reject is None else found | {"label": reject}
 
     for i, (text, encoding) in enumerate(zip(texts, predictions.encodings, strict=True)):
         yield {
@@ -68,8 +68,8 @@ class Objects:
         """See `Form`."""
         return self._with_kept({"row": row.number, "error": row.error}, row)
 
-    def _with_kept(self, said: dict[str, Any], row: GivenRow) -> dict[str, Any]:
-        return said | {"kept": row.kept(self.keep)} if self.keep else said
+    def _with_kept(self, record: dict[str, Any], row: GivenRow) -> dict[str, Any]:
+        return record | {"kept": row.kept(self.keep)} if self.keep else record
 
 
 class Cells:
@@ -80,29 +80,29 @@ class Cells:
         """`texts`: the columns of the texts. Raises InputError if a column to keep has the name of another."""
         self.tasks, self.texts, self.top = tasks, texts, top
         self.carried = list(dict.fromkeys((*texts, *keep)))
-        said: dict[str, type | None] = {
+        answered: dict[str, type | None] = {
             f"{task.name}.{column}": kind
             for task in tasks
             for column, kind in {**task.columns(top), **({"known": bool} if task.tells_known else {})}.items()
         }
-        said |= {"token_count": int, "truncated": bool, "error": str}
-        if twice := [name for name in self.carried if name in said]:
+        answered |= {"token_count": int, "truncated": bool, "error": str}
+        if twice := [name for name in self.carried if name in answered]:
             raise InputError(
                 f"Column {twice[0]!r} cannot be kept, since the answers have one of that name; rename it, or write "
                 f"JSON lines (.jsonl)."
             )
-        self.columns = {**{name: str if name in texts else None for name in self.carried}, **said}
+        self.columns = {**{name: str if name in texts else None for name in self.carried}, **answered}
         """What its rows consist of."""
 
     def answered(self, row: GivenRow, answer: dict[str, Any]) -> dict[str, Any]:
         """See `Form`."""
-        said = row.kept(self.carried) | dict(zip(self.texts, row.texts, strict=True))
-        said |= {"token_count": answer["tokens"], "truncated": answer["truncated"]}
+        record = row.kept(self.carried) | dict(zip(self.texts, row.texts, strict=True))
+        record |= {"token_count": answer["tokens"], "truncated": answer["truncated"]}
         for task in self.tasks:
             found = answer["outputs"][task.name]
             cells = task.cells(found, self.top) | {key: found[key] for key in ("known",) if key in found}
-            said |= {f"{task.name}.{column}": cell for column, cell in cells.items()}
-        return said
+            record |= {f"{task.name}.{column}": cell for column, cell in cells.items()}
+        return record
 
     def failed(self, row: GivenRow) -> dict[str, Any]:
         """See `Form`."""

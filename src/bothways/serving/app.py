@@ -34,7 +34,7 @@ class Application:
     """What uvicorn runs: `gate` around `api`, which has the routes of a service."""
 
     def __init__(self, models: Models, config: ServingConfig, *, key: str | None = None) -> None:
-        """`key`: what clients give as a bearer; None: anybody may ask."""
+        """`key`: what clients give as a bearer; None: all may ask."""
         metrics = Metrics()
         self.service = Service(models, config, metrics)
         self.api = api(self.service)

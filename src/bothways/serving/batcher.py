@@ -1,6 +1,6 @@
 """The texts of all clients, packed by tokens into one forward pass after another.
 
-While a batch is computed the next one gathers, so under load batches are full without anybody having to wait, and a
+While a batch is computed the next one gathers, so under load batches are full without a text having to wait, and a
 text that comes alone is computed at once. Between the two, when several clients ask again as soon as they are answered,
 the first would be computed alone and all others wait for it; so a batch waits a moment for as many texts as the ones
 before it had. All bookkeeping is on the event loop, the computing in a thread of its own; so there are no locks.
@@ -64,7 +64,7 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether its client has left or has its answer."""
         return self.done.done()
 
     def fail(self, error: Exception) -> None:

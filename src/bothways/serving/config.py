@@ -24,7 +24,7 @@ class ServingConfig:
     """Port to listen on; 0: any that is free."""
     api_key_file: Path | None = None
     """File whose first line is the key that clients give as a bearer. None: the environment variable BOTHWAYS_API_KEY;
-    if there is none either, anybody may ask, and nobody may reload."""
+    if there is none either, all may ask, and none may reload."""
     workers: int = 1
     """Processes that serve side by side, each with a copy of the models and its share of the cores."""
     max_concurrent_requests: int = 512

@@ -70,7 +70,7 @@ class Unauthorized(Refused):
 
 
 class Forbidden(Refused):
-    """The server does not do this for anybody."""
+    """The server does not do this."""
 
     status, error_type = 403, "Unauthorized"
 

@@ -41,7 +41,7 @@ class Workers:
                 processes = [self._start(Path(shared)) for _ in range(self.number)]
                 while not self.ends.wait(CHECK_SECONDS):
                     processes = [self._kept_alive(process, Path(shared)) for process in processes]
-                self.arguments[-1].close()  # else new connections would wait for nobody
+                self.arguments[-1].close()  # else new connections would wait in vain
                 for process in processes:
                     process.terminate()
                 for process in processes:

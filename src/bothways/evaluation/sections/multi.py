@@ -38,7 +38,7 @@ def of_multi(
     wrong = [int(at) for at in np.argsort(-surely_wrong, kind="stable") if surely_wrong[at] >= 0]
     index = {int(rows[at]): at for at in wrong}
     mistakes = texts.take(SEVERE, index, example)
-    right, said, there = (truth & found).sum(0), found.sum(0), truth.sum(0)
+    right, predicted, there = (truth & found).sum(0), found.sum(0), truth.sum(0)
     grid = Grid(
         Words("Each label", "各标签"),
         [Words("label", "标签"), Words("threshold", "阈值"), *RATES, Words("texts", "文本数")],
@@ -46,14 +46,14 @@ def of_multi(
             [
                 labels[i],
                 f"{task.thresholds[i]:.2f}",
-                *rates(int(right[i]), int(said[i]), int(there[i])),
+                *rates(int(right[i]), int(predicted[i]), int(there[i])),
                 f"{there[i]:,}",
             ]
             for i in np.argsort(-there, kind="stable")[: texts.lines]
         ],
         max(0, len(labels) - texts.lines),
     )
-    f1 = 2 * right.sum() / max(1, said.sum() + there.sum())
+    f1 = 2 * right.sum() / max(1, predicted.sum() + there.sum())
     whole = percent(float((truth == found).all(-1).mean()))
     return Section(
         name=task.name,

@@ -128,7 +128,7 @@ def place(row: str) -> Words:
 RATES = [Words("precision", "精确率"), Words("recall", "召回率"), Words("F1", "F1")]
 
 
-def rates(right: int, said: int, there: int) -> list[str]:
+def rates(right: int, predicted: int, there: int) -> list[str]:
     """Precision, recall and F1 as a table shows them; a dash where they are not defined."""
-    parts = ((right, said), (right, there), (2 * right, said + there))
+    parts = ((right, predicted), (right, there), (2 * right, predicted + there))
     return [f"{a / b:.3f}" if b else "–" for a, b in parts]

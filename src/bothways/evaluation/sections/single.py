@@ -119,11 +119,12 @@ def cells_of(
 
 def grid_of_classes(labels: list[str], counts: np.ndarray, most: int) -> Grid:
     """Precision, recall and F1 of each class, the worst first."""
-    right, said, there = counts.diagonal(), counts.sum(0), counts.sum(1)
+    right, predicted, there = counts.diagonal(), counts.sum(0), counts.sum(1)
     rows = [
-        [label, *rates(int(right[i]), int(said[i]), int(there[i])), f"{there[i]:,}"] for i, label in enumerate(labels)
+        [label, *rates(int(right[i]), int(predicted[i]), int(there[i])), f"{there[i]:,}"]
+        for i, label in enumerate(labels)
     ]
-    order = sorted(range(len(labels)), key=lambda i: 2 * right[i] / max(1, said[i] + there[i]))
+    order = sorted(range(len(labels)), key=lambda i: 2 * right[i] / max(1, predicted[i] + there[i]))
     return Grid(
         Words("Each class, the worst first", "各类别，最差的在前"),
         [Words("class", "类别"), *RATES, Words("texts", "文本数")],

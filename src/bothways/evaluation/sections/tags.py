@@ -71,17 +71,17 @@ def grid_of_tags(truth: list[list[str]], found: list[list[str]], *, scheme: bool
     def things(tags: list[str]) -> set[tuple[str, int, int]]:
         return entities(tags) if scheme else {(tag, at, at + 1) for at, tag in enumerate(tags) if tag != "–"}
 
-    there, said, right = Counter[str](), Counter[str](), Counter[str]()
+    there, predicted, right = Counter[str](), Counter[str](), Counter[str]()
     for e, d in zip(map(things, truth), map(things, found), strict=True):
         there.update(kind for kind, *_ in e)
-        said.update(kind for kind, *_ in d)
+        predicted.update(kind for kind, *_ in d)
         right.update(kind for kind, *_ in e & d)
-    kinds = sorted(there | said, key=lambda kind: (-there[kind], kind))
+    kinds = sorted(there | predicted, key=lambda kind: (-there[kind], kind))
     return Grid(
         Words("Each type of entity", "各实体类型") if scheme else Words("Each tag", "各标签"),
         [Words("type", "类型"), *RATES, Words("number", "数量")],
         [
-            [excerpt(kind, 40) or "–", *rates(right[kind], said[kind], there[kind]), f"{there[kind]:,}"]
+            [excerpt(kind, 40) or "–", *rates(right[kind], predicted[kind], there[kind]), f"{there[kind]:,}"]
             for kind in kinds[:most]
         ],
         max(0, len(kinds) - most),
