@@ -35,6 +35,11 @@ Way = Callable[[list[str]], np.ndarray]
 BATCH, MOST = 8, 256
 """Texts in a batch of a peer that sorts (the best of some tried), and most tokens that anyone reads of a text."""
 
+REST, IN_A_ROW = 0.5, 20
+"""Seconds between one way and the next, whose threads are done waiting by then: those of ONNX Runtime and OpenVINO keep
+the cores busy for a while, which made what came after them two to three times as slow. And texts one at a time, in a
+row."""
+
 
 def real_texts(data: str | None, number: int) -> list[str]:
     """Texts of mixed length, always the same."""
@@ -218,6 +223,7 @@ def throughput(ways: dict[str, Way], texts: list[str], rounds: int) -> dict[str,
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
+            time.sleep(REST)
             started = time.perf_counter()
             way(texts)
             seconds[name].append(time.perf_counter() - started)
@@ -225,15 +231,17 @@ def throughput(ways: dict[str, Way], texts: list[str], rounds: int) -> dict[str,
 
 
 def alone(ways: dict[str, Way], texts: list[str]) -> dict[str, list[float]]:
-    """The seconds of each way for each text, one at a time."""
+    """The seconds of each way for each text, one at a time, `IN_A_ROW` of them before it is another way's turn."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
         way(texts[:1])
-    for text in texts:
+    for begin in range(0, len(texts), IN_A_ROW):
         for name, way in ways.items():
-            started = time.perf_counter()
-            way([text])
-            seconds[name].append(time.perf_counter() - started)
+            time.sleep(REST)
+            for text in texts[begin : begin + IN_A_ROW]:
+                started = time.perf_counter()
+                way([text])
+                seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
