@@ -183,7 +183,7 @@ class PackedBatch:
         tokens, sequences = len(self.token_ids), len(self.lengths)
         longest = up_to_multiple(self.longest, 64)
         fillers = -(-max(least, tokens // 32) // (longest - 1))
-        fillers = up_to_multiple(sequences + fillers, 8) - sequences
+        fillers = round_up_coarsely(sequences + fillers, 8) - sequences
         # A token each at least, and none longer than the longest.
         room = round_up_coarsely(tokens + fillers, least) - tokens
         ends = tokens + torch.linspace(0, room, fillers + 1, dtype=torch.float64).long()[1:]

@@ -16,9 +16,13 @@ def by_length(lengths: Sequence[int] | np.ndarray, budget: int) -> list[np.ndarr
     `lengths` (examples,) → arrays of indices, shortest first.
     """
     lengths = np.asarray(lengths)
-    order = np.argsort(lengths, kind="stable")
+    return divided(np.argsort(lengths, kind="stable"), lengths, budget)
+
+
+def divided(order: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Cut examples in this `order` into batches of at most `budget` tokens (one example may be longer alone)."""
     batches, start, used = [], 0, 0
-    for end, length in enumerate(lengths[order]):
+    for end, length in enumerate(lengths[order].tolist()):
         if used and used + length > budget:
             batches.append(order[start:end])
             start, used = end, 0
@@ -44,3 +48,9 @@ def shuffled(lengths: Sequence[int] | np.ndarray, budget: int, *, seed: int, epo
         for batch in by_length(lengths[pool], budget)
     ]
     return [batches[i] for i in random.permutation(len(batches))]
+
+
+def mixed(lengths: Sequence[int] | np.ndarray, budget: int, *, seed: int, epoch: int) -> list[np.ndarray]:
+    """The same, but each batch has examples of every length: for batches so large that their parts can be sorted."""
+    lengths = np.asarray(lengths)
+    return divided(np.random.default_rng([seed, epoch]).permutation(len(lengths)), lengths, budget)

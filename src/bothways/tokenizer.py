@@ -137,6 +137,14 @@ class Tokenizer:
         add_special_tokens(backend)
         return cls(backend)
 
+    def extended(self, entries: Iterable[str]) -> Tokenizer:
+        """One that knows more entries, behind those that it knows already."""
+        described = json.loads(self.to_json())
+        vocabulary = described["model"]["vocab"]
+        for number, entry in enumerate(entries, start=self.vocab_size):
+            vocabulary[entry] = number
+        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(described)))
+
     @classmethod
     def load(cls, path: str | os.PathLike) -> Tokenizer:
         """Load a directory with `tokenizer.json` or `vocab.txt`, or one of these files.

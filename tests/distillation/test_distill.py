@@ -113,6 +113,18 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Any:
     return arrange
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recorded_on_cuda(documents: Path, teacher: Path, encoder_directory: Path, tmp_path: Path) -> None:
+    """Recorded and replayed it comes as near as without."""
+    near = []
+    for compile in (False, True):
+        config = replace(CONFIG, epochs=8, learning_rate=5e-3, precision="bf16", compile=compile)
+        out = tmp_path / str(compile)
+        done = distill([documents], out, teacher=teacher, encoder=encoder_directory, config=config, quiet=True)
+        near.append(done.log.held_out["vector"][-1][2])
+    assert near[1] == pytest.approx(near[0], abs=0.02)
+
+
 def test_killed_and_resumed_it_ends_in_the_same_bits(
     documents: Path,
     teacher: Path,

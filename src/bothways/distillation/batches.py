@@ -6,13 +6,17 @@ import numpy as np
 import torch
 
 from bothways.batch import PackedBatch, TrainingBatch
-from bothways.batching import by_length, shuffled
+from bothways.batching import by_length, mixed, shuffled
 from bothways.distillation.config import ResolvedConfig
 from bothways.distillation.teacher import Objective
 from bothways.distillation.transfer_set import TransferSet
 from bothways.model.config import MASKED_LM
 from bothways.pretraining.masking import Masking
 from bothways.randomness import uniform
+
+LARGE = 32_768
+"""Tokens in an update from which on it has texts of every length: enough to be sorted, and recordings on CUDA want
+updates that are alike."""
 
 
 class DistillationBatches:
@@ -34,8 +38,9 @@ class DistillationBatches:
         """The texts of each update."""
         self.epochs = 0
         lengths = transfer_set.lengths[rows]
+        arrange = shuffled if config.batch_tokens < LARGE else mixed
         while self.epochs < config.epochs if config.steps is None else len(self.plan) < config.steps:
-            batches = shuffled(lengths, config.batch_tokens, seed=config.seed, epoch=self.epochs)
+            batches = arrange(lengths, config.batch_tokens, seed=config.seed, epoch=self.epochs)
             self.plan += [rows[batch] for batch in batches]
             self.epochs += 1
         del self.plan[config.steps or len(self.plan) :]

@@ -14,9 +14,11 @@ A part appears whole or not at all, so a run that was killed goes on after the l
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -41,7 +43,7 @@ Answer = Callable[[Sequence[GivenText], int], np.ndarray]
 
 @dataclass(frozen=True)
 class TransferSet:
-    """Texts as the student reads them, with the teacher's answers; they stay on disk until they are asked for."""
+    """Texts as the student reads them, with the teacher's answers, which stay on disk until they are asked for."""
 
     directory: Path
     sep_id: int
@@ -62,8 +64,9 @@ class TransferSet:
         return np.concatenate([np.load(part / "lengths.npy") for part in self.parts]).astype(np.int64)
 
     @cached_property
-    def _tokens(self) -> list[np.ndarray]:
-        return [np.load(part / "tokens.npy", mmap_mode="r") for part in self.parts]
+    def _tokens(self) -> np.ndarray:
+        """All tokens, text after text; in memory, since they are the smallest part by far."""
+        return np.concatenate([np.load(part / "tokens.npy") for part in self.parts])
 
     @cached_property
     def _answers(self) -> list[np.ndarray]:
@@ -71,14 +74,17 @@ class TransferSet:
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        """(texts,) int64: where each text starts among the tokens of its part."""
-        ends = self.lengths.cumsum()
-        first = np.arange(len(ends)) // PART * PART
-        return ends - self.lengths - (ends - self.lengths)[first]
+        """(texts,) int64: where each text starts among all tokens."""
+        return self.lengths.cumsum() - self.lengths
 
     def answers(self, rows: np.ndarray) -> np.ndarray:
         """The teacher's answers to some texts: (n,) → (n, width) float32."""
-        return np.stack([self._answers[row // PART][row % PART] for row in rows]).astype(np.float32)
+        found = np.empty((len(rows), self._answers[0].shape[1]), np.float32)
+        order = np.argsort(rows, kind="stable")
+        parts, starts = np.unique(rows[order] // PART, return_index=True)
+        for part, places in zip(parts, np.split(order, starts[1:]), strict=True):
+            found[places] = self._answers[part][rows[places] % PART]
+        return found
 
     def every_answer(self, columns: slice) -> np.ndarray:
         """Some numbers of all answers: → (texts, n)."""
@@ -87,13 +93,10 @@ class TransferSet:
     def packed(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Some texts end to end: (tokens,) ids, (tokens,) segments and (n,) lengths, all int64."""
         starts, lengths = self._starts[rows], self.lengths[rows]
-        found = [
-            self._tokens[row // PART][start : start + length]
-            for row, start, length in zip(rows, starts, lengths, strict=True)
-        ]
-        ids = np.concatenate(found).astype(np.int64)
+        first = lengths.cumsum() - lengths
+        ids = self._tokens[np.arange(lengths.sum()) + np.repeat(starts - first, lengths)].astype(np.int64)
         ends = (ids == self.sep_id).cumsum() - (ids == self.sep_id)  # [SEP] before each token
-        segments = ends - np.repeat(ends[lengths.cumsum() - lengths], lengths)
+        segments = ends - np.repeat(ends[first], lengths)
         return ids, np.minimum(segments, 1), lengths
 
     def encodings(self, rows: np.ndarray) -> list[Encoding]:
@@ -137,19 +140,30 @@ def build_transfer_set(
     skipped = sum(1 for _ in islice(reader, done * PART))
     total = texts.most or sum(meter.total for meter in meters)
 
-    def far(count: int) -> int:
-        return count if texts.most else sum(meter.done for meter in meters)
+    def bytes_read() -> int:
+        return 0 if texts.most else sum(meter.done for meter in meters)
 
-    progress = Progress("teacher", total, unit="texts" if texts.most else "bytes", begun=far(skipped), quiet=quiet)
+    def read() -> tuple[list[GivenText] | None, int]:
+        return next(parts, None), bytes_read()
+
+    begun = skipped if texts.most else bytes_read()
+    progress = Progress("teacher", total, unit="texts" if texts.most else "bytes", begun=begun, quiet=quiet)
     started, count = time.perf_counter(), skipped
-    with progress:
-        for number, part in enumerate(in_parts(reader), start=done):
-            answers = answer(part, count)
+    parts = in_parts(reader)
+    with progress, ThreadPoolExecutor(2) as others:  # the teacher should not wait for what others can do
+        coming = others.submit(read)
+        for number in itertools.count(done):
+            part, far = coming.result()
+            if part is None:
+                break
+            coming = others.submit(read)
+            encoded = others.submit(encode, part, tokenizer, max_length)
+            answers = answer(part, count).astype(dtype)
             note(directory / "settings.json", settings)  # not before there is something to go on from
-            write_part(directory / f"part-{number:06}", part, tokenizer, max_length, answers, dtype)
+            write_part(directory / f"part-{number:06}", encoded.result(), answers, token_type(tokenizer.vocab_size))
             count += len(part)
             speed = (count - skipped) / (time.perf_counter() - started)
-            progress.update(far(count), texts=count, texts_a_second=speed)
+            progress.update(count if texts.most else far, texts=count, texts_a_second=speed)
     if not count:
         raise InputError(f"{texts.files[0]}: there is no text to learn from; name other files.")
     cut = sum(json.loads((part / "counted.json").read_text("utf-8"))["truncated"] for part in parts_in(directory))
@@ -163,22 +177,18 @@ def in_parts(texts: Iterator[GivenText]) -> Iterator[list[GivenText]]:
         yield part
 
 
-def write_part(
-    path: Path,
-    texts: Sequence[GivenText],
-    tokenizer: Tokenizer,
-    max_length: int,
-    answers: np.ndarray,
-    dtype: type[np.floating],
-) -> None:
-    """Write one part, whole or not at all."""
+def encode(texts: Sequence[GivenText], tokenizer: Tokenizer, max_length: int) -> list[Encoding]:
+    """Texts, or pairs, as the student reads them."""
     pairs = None if texts[0].pair is None else [given.pair or "" for given in texts]
-    encodings = tokenizer.encode_batch([given.text for given in texts], pairs, max_length=max_length)
+    return tokenizer.encode_batch([given.text for given in texts], pairs, max_length=max_length)
+
+
+def write_part(path: Path, encodings: Sequence[Encoding], answers: np.ndarray, dtype: str) -> None:
+    """Write one part, whole or not at all; `dtype` is that of tokens."""
     with new_directory(path, overwrite=True) as scratch:
-        tokens = np.concatenate([encoding.token_ids for encoding in encodings])
-        np.save(scratch / "tokens.npy", tokens.astype(token_type(tokenizer.vocab_size)))
+        np.save(scratch / "tokens.npy", np.concatenate([encoding.token_ids for encoding in encodings]).astype(dtype))
         np.save(scratch / "lengths.npy", np.array([len(encoding) for encoding in encodings], np.int32))
-        np.save(scratch / "answers.npy", answers.astype(dtype))
+        np.save(scratch / "answers.npy", answers)
         truncated = sum(encoding.dropped > 0 for encoding in encodings)
         (scratch / "counted.json").write_text(json.dumps({"truncated": truncated}), "utf-8")
 
