@@ -41,9 +41,10 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 
 .venv/demo.done: EXTRA = [demo]
 .venv/dev.done: EXTRA = [bench,check,test]
-.venv/%.done: pyproject.toml constraints.txt
+.venv/dev.done: BESIDE = --editable ./encoders
+.venv/%.done: pyproject.toml constraints.txt encoders/pyproject.toml
 	$(PYTHON) -m venv --clear .venv/$*
-	$(call PIP,.venv/$*) --editable '.$(EXTRA)'
+	$(call PIP,.venv/$*) --editable '.$(EXTRA)' $(BESIDE)
 	touch $@
 
 clean:

@@ -51,6 +51,7 @@ def shuffled(lengths: Sequence[int] | np.ndarray, budget: int, *, seed: int, epo
 
 
 def mixed(lengths: Sequence[int] | np.ndarray, budget: int, *, seed: int, epoch: int) -> list[np.ndarray]:
-    """The same, but each batch has examples of every length: for batches so large that their parts can be sorted."""
+    """One epoch as of `shuffled`, but each batch has examples of every length: for batches so large that parts of them
+    can be sorted."""
     lengths = np.asarray(lengths)
     return divided(np.random.default_rng([seed, epoch]).permutation(len(lengths)), lengths, budget)

@@ -158,6 +158,7 @@ class Recurrent(Baseline):
             muon_every=1,
             embedding_rate=1.0,
             output_rate=1.0,
+            linear_probe=False,
             epochs=self.epochs,
             batch_size=self.batch_size,
             max_length=self.max_length,

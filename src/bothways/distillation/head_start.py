@@ -1,5 +1,5 @@
 """A student that starts from its teacher: some of its layers, as in DistilBERT (arXiv 1910.01108, section 3), and what
-its token vectors say of the words of another vocabulary."""
+its token vectors for the student's own vocabulary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from bothways.randomness import keeping_torch_state
 from bothways.tokenizer import Tokenizer
 
 Pieces = Callable[[str, bool], Sequence[int]]
-"""Letters, and whether a word begins with them → the tokens that the teacher reads in their place."""
+"""An entry of the student's vocabulary without its ##, and whether it had none → the tokens that the teacher reads in
+its place."""
 
 
 @torch.no_grad()
@@ -31,6 +32,7 @@ def start_from(teacher: Bert, pieces: Pieces, tokenizer: Tokenizer, layers: Sequ
     with keeping_torch_state():
         torch.manual_seed(seed)
         student = Bert(BertConfig(encoder=shape))
+    student.pooling.load_state_dict(teacher.pooling.state_dict())
     for ours, number in zip(student.encoder.layers, layers, strict=True):
         ours.load_state_dict(teacher.encoder.layers[number].state_dict())
     table = teacher.embeddings.token.weight
@@ -57,7 +59,8 @@ def extended(bert: Bert, tokenizer: Tokenizer, entries: Mapping[str, str | None]
     are like, or as the mean of all."""
     larger = tokenizer.extended(entries)
     shape = replace(bert.config.encoder, vocab_size=larger.vocab_size)
-    student = Bert(replace(bert.config, encoder=shape)).eval()
+    with keeping_torch_state():
+        student = Bert(replace(bert.config, encoder=shape)).eval()
     number = {token: row for row, token in enumerate(tokenizer.tokens(range(tokenizer.vocab_size)))}
     like = [None if known is None else number[known] for known in entries.values()]
     weights = bert.state_dict()

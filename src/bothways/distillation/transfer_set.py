@@ -65,7 +65,7 @@ class TransferSet:
 
     @cached_property
     def _tokens(self) -> np.ndarray:
-        """All tokens, text after text; in memory, since they are the smallest part by far."""
+        """All tokens, text after text; in memory, two bytes each where a vocabulary has fewer than 65,536 entries."""
         return np.concatenate([np.load(part / "tokens.npy") for part in self.parts])
 
     @cached_property

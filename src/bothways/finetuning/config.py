@@ -25,6 +25,12 @@ FEW_ROWS, FEW_ROWS_OUTPUT_RATE, FEW_ROWS_UPDATES = 3_200, 10.0, 150
 """Below so many rows, an encoder less than `WIDE` has its token embeddings and output layers move faster than its
 layers, which a few hundred updates would hardly move; then half of them are enough, or two for each class
 (docs/decisions.md)."""
+FASTEST = 5e-4
+"""The learning rate of encoders up to 262 wide; wider ones have a lower one."""
+PROBED_ROWS, PROBED_RATE = 500, 1e-4
+"""Below so many rows, the output layers of encoders wider than 262 and less than `WIDE` start from a linear probe, if
+all of them read texts and not words, and from there nothing is to move far: the learning rate is this at most
+(docs/decisions.md)."""
 DEVIATION = 0.02
 """Of the weights that BERT starts with; the learning rates above are for weights of about this size."""
 
@@ -46,6 +52,10 @@ class FinetuningConfig(Settings):
     than 3,200 rows, their deviation divided by 0.02, that of fresh weights, 10 at most (docs/decisions.md); else 1."""
     output_rate: float | None = None
     """How many times the learning rate the output layers have. None: in the same cases 10, else 1."""
+    linear_probe: bool | None = None
+    """Output layers are first fitted to what the encoder makes of the texts before it is trained (arXiv 2202.10054).
+    None: where an encoder from 263 to 511 wide sees fewer than 500 rows, and no words are to be labelled; there the
+    learning rate is 1e-4 at most, and the two above are 1."""
     early_stopping: str = "none"
     """A metric of the rows to evaluate on, as it is called in metrics.json, for instance accuracy: they are evaluated
     after every epoch, the weights of the best are kept, and training ends after 3 epochs without a better one. Of
@@ -114,6 +124,7 @@ class ResolvedConfig(FinetuningConfig, TrainingConfig):
     muon_every: int
     embedding_rate: float
     output_rate: float
+    linear_probe: bool
     epochs: int
     max_length: int
     long_texts: LongTexts
@@ -133,22 +144,27 @@ def resolved(
     deviation: float,
     rows: int,
     classes: int,
+    texts: bool,
     long: float,
     micro_batch_tokens: int,
     precision: Precision,
 ) -> ResolvedConfig:
     """What the user has left open, chosen by the encoder's `width`, the `deviation` of its token embeddings, the number
-    of `rows`, the most `classes` of an output and which share of the rows is `long`er than `max_length`
-    (docs/decisions.md); the others are what the encoder and the machine say."""
+    of `rows`, the most `classes` of an output, whether all outputs read `texts` and not words, and which share of the
+    rows is `long`er than `max_length` (docs/decisions.md); the others are what the encoder and the machine say."""
     few = width < WIDE and rows < FEW_ROWS
+    rate = min(FASTEST, 2e-5 * (768 / width) ** 3)
+    probed = width < WIDE and rate < FASTEST and rows < PROBED_ROWS and texts
+    probed = probed if config.linear_probe is None else config.linear_probe
     updates = min(UPDATES, max(FEW_ROWS_UPDATES, 2 * classes)) if few else UPDATES
     wanted = math.ceil(updates * config.batch_size / max(1, rows))
     chosen = {
-        "learning_rate": min(5e-4, 2e-5 * (768 / width) ** 3),
+        "learning_rate": min(PROBED_RATE, rate) if probed else rate,
         "optimizer": "adamw" if width >= WIDE else "muon",
         "muon_every": MUON_EVERY,
-        "embedding_rate": min(10.0, max(1.0, deviation / DEVIATION)) if few else 1.0,
-        "output_rate": FEW_ROWS_OUTPUT_RATE if few else 1.0,
+        "embedding_rate": min(10.0, max(1.0, deviation / DEVIATION)) if few and not probed else 1.0,
+        "output_rate": FEW_ROWS_OUTPUT_RATE if few and not probed else 1.0,
+        "linear_probe": probed,
         "epochs": min(MOST_EPOCHS, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
         "max_length": max_length,
         "long_texts": "windows" if long >= LONG_SHARE else "head",

@@ -13,6 +13,7 @@ from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolve
 from bothways.finetuning.early_stopping import EarlyStopping, one_after_other
 from bothways.finetuning.examples import Examples, share_of_long
 from bothways.finetuning.imbalance import balanced
+from bothways.finetuning.probe import start_from_features
 from bothways.hardware import default_device, fast_precision, tokens_at_once
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
@@ -41,6 +42,7 @@ def resolved_for(
         deviation=float(bert.embeddings.token.weight.detach().std()),
         rows=rows,
         classes=max((len(output.labels) for output in outputs), default=0),
+        texts=all(output.reads != "tokens" for output in outputs),
         long=long,
         micro_batch_tokens=tokens_at_once(device),
         precision=fast_precision(device),
@@ -140,6 +142,9 @@ def fit_once(
     tasks = tasks_of(outputs)
     standardized = {task.name: task.standardize(targets[task.name]) for task in tasks}
     examples = Examples(encodings, {name: easy for name, (easy, _) in standardized.items()}, tasks, config)
+
+    if config.linear_probe:
+        start_from_features(bert, tokenizer, examples)
 
     def finish(trained: Bert) -> None:
         for name, (_, restore) in standardized.items():

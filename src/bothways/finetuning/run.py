@@ -26,7 +26,7 @@ from bothways.finetuning.data import Data, read_data
 from bothways.finetuning.examples import share_of_long
 from bothways.finetuning.fit import fit, resolved_for
 from bothways.finetuning.task_file import FinetuningTask, TaskTable
-from bothways.formats.hub import AUTO, locate
+from bothways.formats.hub import AUTO, about_larger, locate
 from bothways.formats.model_card import classifier_card
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
@@ -114,6 +114,8 @@ def finetune(
     directory = locate(encoder, data.train.texts)
     bert, tokenizer, report = load_model(directory)
     print(report, file=sys.stderr)
+    if encoder == AUTO and (more := about_larger(directory.name)):
+        print(more, file=sys.stderr)
     long = share_of_long(config, bert, tokenizer, data.train)
     chosen = resolved_for(config, bert, len(data.train), data.outputs, long=long)
     if chosen.long_texts == "windows" and config.long_texts is None:

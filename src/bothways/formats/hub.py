@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from bothways.errors import InputError
@@ -14,6 +15,9 @@ AUTO = "auto"
 
 SHIPPED = Path(__file__).parents[1] / "encoders"
 """The folder of the encoders that come with the package."""
+
+LARGER, LARGER_PACKAGE = {"en-mini": "en-small", "zh-mini": "zh-small"}, "bothways_encoders"
+"""Shipped encoder → a larger one of its language, and the package that those come with."""
 
 WANTED = [
     "config.json",
@@ -37,8 +41,20 @@ are made (`distillation.sentence_vectors`)."""
 
 
 def shipped_encoders() -> list[Path]:
-    """The directories of the encoders that come with the package."""
-    return sorted(path.parent for path in SHIPPED.glob("*/config.json"))
+    """The directories of the encoders that come with this package, and with that of the larger ones if it is there."""
+    found = find_spec(LARGER_PACKAGE)
+    larger = [] if found is None else map(Path, found.submodule_search_locations or ())
+    return sorted(path.parent for folder in (SHIPPED, *larger) for path in folder.glob("*/config.json"))
+
+
+def about_larger(chosen: str) -> str:
+    """What to say of the encoder larger than the one that was `chosen` for a language; empty: nothing."""
+    larger = LARGER.get(chosen)
+    if larger is None:
+        return ""
+    there = any(path.name == larger for path in shipped_encoders())
+    way = f"name it with --encoder {larger}" if there else f"pip install {LARGER_PACKAGE.replace('_', '-')}"
+    return f"{larger} is usually more accurate and takes three to four times as long; {way}."
 
 
 def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -> Path:
@@ -52,9 +68,11 @@ def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -
     path = Path(name)
     if path.is_dir():
         return path
-    shipped = SHIPPED / str(name)
-    if "/" not in str(name) and (shipped / "config.json").is_file():
-        return shipped
+    for shipped in shipped_encoders():
+        if shipped.name == str(name):
+            return shipped
+    if name in LARGER.values():
+        raise InputError(f"{name} comes with a package of its own; pip install {LARGER_PACKAGE.replace('_', '-')}.")
     if path.is_absolute() or str(name).startswith(".") or str(name).count("/") > 1:
         raise InputError(f"{name}: there is no such directory; name one that holds a model.")
     return fetch(str(name))

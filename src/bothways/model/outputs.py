@@ -68,6 +68,11 @@ class OutputLayer(nn.Module):
         """How many targets are labelled, which is what a summed loss is divided by."""
         return int((targets != UNLABELLED).sum())
 
+    @property
+    def averages(self) -> int:
+        """Over how many decisions of a row its loss is the mean."""
+        return 1
+
     def distillation_loss(self, logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
         """How far logits are from those of another model, both divided by `temperature`, summed over rows (arXiv
         1503.02531, section 2); rows of NaN are left out. Two of (n, width) → scalar. Not every kind has one."""
@@ -124,6 +129,10 @@ class MultiLabel(OutputLayer):
             losses = losses * torch.where(present > 0, self.class_weights, 1.0)
         # The mean over labels, as in `transformers`, so that its size does not depend on how many there are.
         return losses.masked_fill(targets.isnan(), 0.0).mean(-1).sum()
+
+    @property
+    def averages(self) -> int:
+        return len(self.config.labels)
 
     def count(self, targets: Tensor) -> int:
         return int((~targets.isnan().any(-1)).sum())
