@@ -162,6 +162,33 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(
         assert torch.equal(weight, weights(tmp_path / "out")[name]), name
 
 
+def test_an_error_of_the_teacher_loses_no_part(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was answered before stays, and the rest is the same as without the error."""
+    monkeypatch.setattr(transfer_sets, "PART", 64)
+    (tmp_path / "texts.txt").write_text("\n".join(films(200)[0]), "utf-8")
+    texts = Texts([tmp_path / "texts.txt"])
+
+    def answer(part: Any, first: int) -> np.ndarray:
+        return np.arange(first, first + len(part), dtype=np.float32)[:, None]
+
+    def fails(part: Any, first: int) -> np.ndarray:
+        if first:
+            raise InputError("the teacher is gone")
+        return answer(part, first)
+
+    given: dict[str, Any] = {"dtype": np.float32, "settings": {}, "quiet": True}
+    build_transfer_set(tmp_path / "whole", texts, tokenizer, 64, answer, **given)
+    with pytest.raises(InputError, match="the teacher is gone"):
+        build_transfer_set(tmp_path / "t", texts, tokenizer, 64, fails, **given)
+    assert [path.name for path in transfer_sets.parts_in(tmp_path / "t")] == ["part-000000"]
+    build_transfer_set(tmp_path / "t", texts, tokenizer, 64, answer, **given)
+    for part in transfer_sets.parts_in(tmp_path / "whole"):
+        for file in part.iterdir():
+            assert file.read_bytes() == (tmp_path / "t" / part.name / file.name).read_bytes()
+
+
 def test_an_unfinished_run_is_not_lost_by_mistake(
     documents: Path, teacher: Path, encoder_directory: Path, tmp_path: Path, stopping: Any
 ) -> None:
