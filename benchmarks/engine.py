@@ -78,7 +78,7 @@ def ours(directory: Path) -> dict[str, Way]:
         engine = Engine(*load_classifier(directory), precision=precision)  # type: ignore[arg-type]
         return lambda texts: engine.run(engine.encode(texts)).logits["label"].argmax(-1)
 
-    formats = ["fp32", *["bf16"] * fast_in_bf16(torch.device("cpu")), *["int8"] * bool(int8_bits())]
+    formats = ["fp32", *["bf16"] * fast_in_bf16(torch.device("cpu")), *["int16", "int8"] * bool(int8_bits())]
     return {f"bothways {name}": way(name) for name in formats}
 
 

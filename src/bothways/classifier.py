@@ -104,9 +104,10 @@ class TextClassifier(TextEstimator):
             label_type=given.label_type,  # type: ignore[arg-type]
             column=OUTPUT,
         )
-        if self.precision == "int8":
+        if self.precision == "int8" or self.precision == "int16":
             raise InputError(
-                "A model is used in int8, not trained in it; leave precision out, save, and load it with int8."
+                f"A model is used in {self.precision}, not trained in it; leave precision out, save, and load it with "
+                f"{self.precision}."
             )
         config = FinetuningConfig(
             epochs=self.epochs,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from bothways.errors import InputError
 
 FloatFormat = Literal["fp32", "bf16"]
 """In what matrices are multiplied in training."""
-NumberFormat = Literal["fp32", "bf16", "int8"]
+NumberFormat = Literal["fp32", "bf16", "int16", "int8"]
 """In what they are when a trained model is used."""
 
 PRECISION_VARIABLE = "BOTHWAYS_PRECISION"
@@ -67,65 +68,80 @@ def fast_precision(device: torch.device) -> FloatFormat:
 
 def resolve(precision: str | None, device: torch.device) -> torch.dtype:
     """The type of a number format; None is the fastest. Raises InputError if there is no such format."""
-    if precision == "int8":
-        raise InputError("A model is used in int8, not trained in it; choose fp32 or bf16, or leave it out.")
+    if precision in ("int8", "int16"):
+        raise InputError(f"A model is used in {precision}, not trained in it; choose fp32 or bf16, or leave it out.")
     if precision not in (None, "fp32", "bf16"):
         raise InputError(f"There is no precision {precision!r}; choose fp32 or bf16, or leave it out.")
     return torch.bfloat16 if (precision or fast_precision(device)) == "bf16" else torch.float32
 
 
-def number_format(precision: str | None, device: torch.device, *, int8_agrees: bool = False) -> NumberFormat:
-    """In what a trained model multiplies matrices; None is the fastest, int8 only if it says the same (`int8_agrees`).
+def number_format(
+    precision: str | None, device: torch.device, *, integers: bool = False, int8_agrees: bool = False
+) -> NumberFormat:
+    """In what a trained model multiplies matrices; None is the fastest that gives the same answers.
 
-    Raises InputError if there is no such format, or the machine does not have it.
+    `integers`: whether there are kernels for the model (`inference.kernels.fits`). `int8_agrees`: whether the model is
+    known to say the same in int8. Raises InputError if there is no such format, or the machine does not have it.
     """
-    if precision == "int8":
+    if precision in ("int8", "int16"):
         if device.type != "cpu":
-            raise InputError(f"int8 is for processors, and this model runs on {device}; choose bf16, or leave it out.")
-        if not int8_bits():
-            raise InputError("This processor does not multiply integers exactly; choose fp32, or leave it out.")
-        return "int8"
-    if precision is None and int8_agrees and fast_in_int8(device):
-        return "int8"
+            raise InputError(
+                f"{precision} is for processors, and this model runs on {device}; choose bf16, or leave it out."
+            )
+        if not integers:
+            raise InputError(
+                f"There is no {precision} for this processor, installation or shape of model (`bothways info` says "
+                f"what there is); choose fp32, or leave it out."
+            )
+        return "int8" if precision == "int8" else "int16"
     if precision not in (None, "fp32", "bf16"):
-        raise InputError(f"There is no precision {precision!r}; choose fp32, bf16 or int8, or leave it out.")
+        raise InputError(f"There is no precision {precision!r}; choose fp32, bf16, int16 or int8, or leave it out.")
+    if precision is None and integers and fast_in_integers(device):
+        return "int8" if int8_agrees and int8_bits() == 8 else "int16"
     return "bf16" if resolve(precision, device) == torch.bfloat16 else "fp32"
 
 
-def fast_in_int8(device: torch.device) -> bool:
-    """Whether a CPU that is not fast in bf16 multiplies integers of 8 bits: about twice as fast as fp32 on the whole,
-    where 7 bits (AVX2) gain less (docs/log.md). The environment variable `BOTHWAYS_PRECISION` overrules it."""
+def fast_in_integers(device: torch.device) -> bool:
+    """Whether a CPU that is not fast in bf16 multiplies integers: in 16 bits 1.3 (AVX2) to 1.7 times (AVX-512 VNNI) as
+    fast as fp32 on the whole, in 8 bits 1.4 to 2.5 times (docs/log.md). The environment variable `BOTHWAYS_PRECISION`
+    overrules it."""
     told = bool(os.environ.get(PRECISION_VARIABLE))
-    return device.type == "cpu" and not told and not fast_in_bf16(device) and int8_bits() == 8
+    return device.type == "cpu" and not told and not fast_in_bf16(device)
 
 
 @cache
-def int8_bits() -> int:
-    """How many bits activations may have so that their products with 8-bit weights are exact: 8, 7, or 0 for none.
-
-    Found by trying. Processors without VNNI instructions add two products of 8 bits in 16, which is not enough for two
-    of the largest; for 7 bits it is.
-    """
-    return next((bits for bits in (8, 7) if multiplies_exactly((1 << bits) - 1)), 0)
-
-
-def multiplies_exactly(largest: int) -> bool:
-    """Whether products of the `largest` activation and the largest weight, either sign, are summed without error."""
-    weight = torch.full((32, 64), 127, dtype=torch.int8)
-    weight[1::2] = -127
-    ones, zeros = torch.ones(32), torch.zeros(32, dtype=torch.int32)
+def kernels() -> ctypes.CDLL | None:
+    """The compiled part of this package (inference/csrc); None if it was installed where no compiler was."""
+    found = find_spec("bothways._kernels")
     try:
-        packed = torch.ops.onednn.qlinear_prepack(weight, None)
-        for rows in (1, 16):
-            given = torch.full((rows, 64), largest, dtype=torch.uint8)
-            found = torch.ops.onednn.qlinear_pointwise(
-                given, 1.0, 0, packed, ones, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-            )
-            if not torch.equal(found, (given.double() @ weight.double().t()).float()):
-                return False
-    except (RuntimeError, AttributeError):  # built without oneDNN
-        return False
-    return True
+        library = ctypes.CDLL(str(found.origin)) if found else None
+    except OSError:  # made for another kind of machine
+        return None
+    if library is not None:
+        pointer, number = ctypes.c_void_p, ctypes.c_int64
+        library.encode.argtypes = [pointer, pointer, number, ctypes.c_int, pointer, number, pointer, pointer]
+    return library
+
+
+def vector_instructions() -> str:
+    """Those of this processor that the compiled part has code for; empty: none.
+
+    What PyTorch is told not to use (its environment variable `ATEN_CPU_CAPABILITY`) is not used here either.
+    """
+    library = kernels()
+    best = 0 if library is None else library.instruction_set()
+    told = torch.backends.cpu.get_cpu_capability()
+    allowed = 2 if told.startswith("AVX512") else 1 if told == "AVX2" else 0
+    return ("", "AVX2", "AVX-512 VNNI")[min(best, allowed)]
+
+
+def int8_bits() -> int:
+    """How many bits activations have in int8, or 0 where it is not offered.
+
+    Processors without VNNI instructions add two products of 8 bits in 16, which is not enough for two of the largest;
+    for 7 bits it is.
+    """
+    return {"AVX-512 VNNI": 8, "AVX2": 7}.get(vector_instructions(), 0)
 
 
 def tokens_at_once(device: torch.device) -> int:
@@ -233,14 +249,17 @@ def described() -> dict[str, str]:
     device = default_device()
     told = os.environ.get(PRECISION_VARIABLE)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    missing = "on this processor" if kernels() else "built, as no C compiler was there"
+    in_use = number_format(None, device, integers=bool(vector_instructions()))
     bf16 = [name for name in BF16_CAPABILITIES if capabilities.get(name)]
     return {
         "processor": f"{processor_name()}, {os.cpu_count()} cores",
         "vector instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16 instructions": ", ".join(bf16) or "none",
-        "int8": f"activations of {int8_bits()} bits" if int8_bits() else "not exact",
+        "int16 and int8": vector_instructions() or f"not {missing}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "number format": fast_precision(device) + (f" (as {PRECISION_VARIABLE} says)" if told else ""),
+        "number format": f"{fast_precision(device)} in training, {in_use} in use"
+        + (f" (as {PRECISION_VARIABLE} says)" if told else ""),
         "threads": str(torch.get_num_threads()),
         "freed memory": "kept" if keep_freed_memory() else "left to the system",
     }

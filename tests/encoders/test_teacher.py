@@ -14,6 +14,7 @@ from bothways.distillation.texts import GivenText
 from bothways.encoders import teacher
 from bothways.encoders.teacher import E5Teacher, path_of, read_e5
 from bothways.errors import InputError
+from bothways.hardware import PRECISION_VARIABLE
 
 WORDS = ["query:", "good", "bad", "film", "好", "x"]
 
@@ -52,8 +53,9 @@ def test_pieces_of_words(tmp_path: Path) -> None:
     assert spelled("zzz", True) == []
 
 
-def test_its_vectors(tmp_path: Path) -> None:
+def test_its_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean of the tokens with the prompt before them, of length 1, whatever is asked beside."""
+    monkeypatch.setenv(PRECISION_VARIABLE, "fp32")
     write_tiny_e5(tmp_path / "e5.bin", WORDS)
     e5 = E5Teacher(tmp_path / "e5.bin")
     found = e5.answers([GivenText("good film"), GivenText("bad"), GivenText("好 film good film")], 0)

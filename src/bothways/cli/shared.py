@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bothways.inference.engine import Engine
     from bothways.tables.table import Columns
 
-NumberFormat = Literal["fp32", "bf16", "int8"]
+NumberFormat = Literal["fp32", "bf16", "int16", "int8"]
 """As `hardware.NumberFormat`, which comes with torch."""
 
 

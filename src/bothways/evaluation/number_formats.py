@@ -10,6 +10,7 @@ import numpy as np
 from bothways.batch import Predictions
 from bothways.hardware import default_device, int8_bits
 from bothways.inference.engine import Engine
+from bothways.inference.kernels import fits
 from bothways.model.bert import Bert
 from bothways.model.config import Int8Agreement
 from bothways.tables.joining import as_read
@@ -23,8 +24,8 @@ MOST = 2_000
 
 def int8_agreement(bert: Bert, tokenizer: Tokenizer, held_out: Table, *, seed: int = 0) -> Int8Agreement | None:
     """The share of rows to which a model gives the same answers in int8 as in fp32: the same labels, and as known or
-    unknown. None if this machine has no int8, if the model runs on another device, or has no output with labels."""
-    if default_device().type != "cpu" or not int8_bits():
+    unknown. None if there is no int8 for it here, if it runs on another device, or has no output with labels."""
+    if default_device().type != "cpu" or not fits(bert.config.encoder):
         return None
     plain = Engine(bert, tokenizer, precision="fp32")
     tasks = [task for task in plain.tasks if task.output.labels]

@@ -15,11 +15,10 @@ from bothways.hardware import (
     compiles_each_shape,
     cores,
     default_device,
-    int8_bits,
     keep_freed_memory,
     number_format,
 )
-from bothways.inference.int8 import in_int8
+from bothways.inference.kernels import fits, with_kernels
 from bothways.inference.prepared import prepared
 from bothways.model.bert import Bert
 
@@ -27,6 +26,8 @@ from bothways.model.bert import Bert
 class Backend(Protocol):
     """Packed batches in, logits out. Threads may share one."""
 
+    precision: NumberFormat
+    """In what it multiplies matrices."""
     side_by_side: int
     """How many batches it computes at a time, each on a core of its own; 1: one after the other."""
 
@@ -52,15 +53,15 @@ class TorchBackend:
         some of its weights."""
         keep_freed_memory()
         self.device = device or default_device()
-        known = bert.config.int8
-        self.precision = number_format(precision, self.device, int8_agrees=known is not None and known.enough)
+        known, integers = bert.config.int8, fits(bert.config.encoder)
+        self.precision = number_format(
+            precision, self.device, integers=integers, int8_agrees=known is not None and known.enough
+        )
         """The number format of its matrix products."""
         self.outputs = outputs
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        if self.precision == "int8":
-            self.bert = in_int8(bert, int8_bits())
-        elif self.device.type == "cpu" and self.precision == "fp32":
-            self.bert = prepared(bert)
+        if self.device.type == "cpu" and self.precision != "bf16":
+            self.bert = with_kernels(bert, self.precision) if integers else prepared(bert)
         else:
             self.bert = copy.deepcopy(bert).to(self.device).eval().requires_grad_(False)
             # Only the encoder is worth a faster format; output layers are small, and scores deserve their digits.

@@ -1,8 +1,7 @@
-"""A model made ready to classify on a CPU: the same logits from fewer passes over memory and less arithmetic.
+"""A model made ready to classify on a CPU, in PyTorch: the same logits from fewer passes over memory and less
+arithmetic. It is used where there are no kernels (`inference.kernels`).
 
     prepared(bert)(batch, only=names) → logits by name          as bert(batch, only=names)
-
-What multiplies by the weights of a linear layer is passed in: in fp32 `Transposed`, in int8 `int8.Rounded`.
 
 Three things differ from `model.encoder`; what each gains is in docs/decisions.md:
 
@@ -16,8 +15,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,45 +26,19 @@ from bothways.model.bert import Bert
 from bothways.model.encoder import EncoderLayer
 
 
-class Product(Protocol):
+class Product:
     """What multiplies by the weights W of a linear layer whose bias is b."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.weight, self.bias = layer.weight.detach().t().contiguous(), layer.bias.detach()
 
     def __call__(self, given: Tensor) -> Tensor:
         """(n, in) → (n, out): W x + b."""
-
-    def added_to(self, hidden: Tensor, given: Tensor) -> Tensor:
-        """(n, out), (n, in) → (n, out): hidden + W x, where hidden lies."""
-
-
-class Transposed:
-    """A product in fp32, its weights laid out as (in, out)."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        self.weight, self.bias = transposed(layer)
-
-    def __call__(self, given: Tensor) -> Tensor:
-        """See `Product`."""
         return torch.addmm(self.bias, given, self.weight)
 
     def added_to(self, hidden: Tensor, given: Tensor) -> Tensor:
-        """See `Product`."""
+        """(n, out), (n, in) → (n, out): hidden + W x, where hidden lies."""
         return hidden.addmm_(given, self.weight)
-
-
-class Products(NamedTuple):
-    """Those of an encoder layer."""
-
-    query_key_value: Product
-    output: Product
-    expand: Product
-    contract: Product
-
-
-def in_fp32(layer: EncoderLayer) -> Products:
-    """The products of an encoder layer in fp32."""
-    attention, feed_forward = layer.attention, layer.feed_forward
-    linear = (attention.query_key_value, attention.output, feed_forward.expand, feed_forward.contract)
-    return Products(*map(Transposed, linear))
 
 
 class FirstTokenAttention:
@@ -104,16 +75,11 @@ class FirstTokenAttention:
         return (mean @ self.value).transpose(0, 1).flatten(-2) + self.value_bias
 
 
-def prepared(
-    bert: Bert,
-    products: Callable[[EncoderLayer], Products] = in_fp32,
-    first_token_attention: type[FirstTokenAttention] | None = FirstTokenAttention,
-) -> Bert:
-    """A copy of `bert` with the same logits (in fp32 to 1e-5), faster: for inference on a CPU, and nothing else.
+def prepared(bert: Bert) -> Bert:
+    """A copy of `bert` with the same logits (to 1e-5), faster: for inference on a CPU, and nothing else.
 
-    `first_token_attention`: what takes the place of attention in the last layer where only first tokens are read; None:
-    nothing. It cannot be trained, saved or moved to another device, and shares its token embeddings with `bert`.
-    Threads may share it: nothing in it changes.
+    It cannot be trained, saved or moved to another device, and shares its token embeddings with `bert`. Threads may
+    share it: nothing in it changes.
     """
     table = bert.embeddings.token.weight
     shared = {id(table): table} if table.device.type == "cpu" and table.dtype == torch.float32 else {}
@@ -122,8 +88,8 @@ def prepared(
     layers = ready.encoder.layers
     for i, layer in enumerate(layers):
         assert isinstance(layer, EncoderLayer)
-        special = first_token_attention if i == len(layers) - 1 else None
-        layers[i] = PreparedLayer(layer, products(layer), special)  # one at a time: two copies of one layer at most
+        last = i == len(layers) - 1
+        layers[i] = PreparedLayer(layer, last=last)  # one at a time: two copies of one layer at most
     return ready
 
 
@@ -150,38 +116,29 @@ def move_biases_into_norms(bert: Bert) -> None:
 class PreparedLayer(nn.Module):
     """An `EncoderLayer` after `move_biases_into_norms`, called the same way; it overwrites the `hidden` it is given."""
 
-    def __init__(
-        self,
-        layer: EncoderLayer,
-        products: Products,
-        first_token_attention: type[FirstTokenAttention] | None,
-    ) -> None:
+    def __init__(self, layer: EncoderLayer, *, last: bool) -> None:
         super().__init__()
-        self.products = products
-        self.heads = (3, layer.attention.heads, layer.attention.head_size)
-        self.first_token_attention = None if first_token_attention is None else first_token_attention(layer.attention)
+        attention, feed_forward = layer.attention, layer.feed_forward
+        self.heads = (3, attention.heads, attention.head_size)
+        self.query_key_value, self.output = Product(attention.query_key_value), Product(attention.output)
+        self.first_token_attention = FirstTokenAttention(attention) if last else None
         self.attention_norm = layer.attention_norm
-        self.activation = layer.feed_forward.activation
+        self.expand, self.contract = Product(feed_forward.expand), Product(feed_forward.contract)
+        self.activation = feed_forward.activation
         self.feed_forward_norm = layer.feed_forward_norm
 
     def forward(self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None) -> Tensor:
         """(tokens, hidden) → (tokens, hidden), or (read, hidden) for the tokens at `read` only."""
-        products = self.products
         if read is not None and self.first_token_attention and torch.equal(read, batch.sequence_starts[:-1]):
             context = self.first_token_attention(hidden, batch)
         else:
-            query_key_value = products.query_key_value(hidden)
+            query_key_value = self.query_key_value(hidden)
             context = packed_attention(query_key_value.unflatten(-1, self.heads), batch).flatten(-2)
             context = context if read is None else context.index_select(0, read)
         hidden = hidden if read is None else hidden.index_select(0, read)
-        hidden = normalised(products.output.added_to(hidden, context), self.attention_norm)
-        wide = self.activation(products.expand(hidden))
-        return normalised(products.contract.added_to(hidden, wide), self.feed_forward_norm)
-
-
-def transposed(layer: nn.Linear) -> tuple[Tensor, Tensor]:
-    """The weight as (in, out), laid out so in memory, and the bias (out,)."""
-    return layer.weight.detach().t().contiguous(), layer.bias.detach()
+        hidden = normalised(self.output.added_to(hidden, context), self.attention_norm)
+        wide = self.activation(self.expand(hidden))
+        return normalised(self.contract.added_to(hidden, wide), self.feed_forward_norm)
 
 
 def normalised(hidden: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends
 from starlette.responses import PlainTextResponse, Response
 
 from bothways.batch import Predictions
-from bothways.hardware import default_device, fast_precision
 from bothways.serving.answers import Answer, answer_to
 from bothways.serving.models import ServedModel
 from bothways.serving.refusals import Invalid, Unhealthy
@@ -19,7 +18,7 @@ from bothways.serving.schemas import EmbedRequest, HubRequest, PredictRequest, T
 from bothways.serving.service import Request, Service
 from bothways.tasks.task import Task
 
-DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "int16": "int16", "int8": "int8"}
 router = APIRouter(tags=["Text Embeddings Inference"])
 Served = Annotated[Service, Depends(service_of)]
 
@@ -77,7 +76,7 @@ async def info(service: Served, model: str | None = None) -> Answer:
         {
             "model_id": served.source,
             "model_sha": served.fingerprint,
-            "model_dtype": DTYPES[fast_precision(default_device())],
+            "model_dtype": DTYPES[served.engine.backend.precision],
             "served_model_name": served.name,
             "model_type": model_type(served),
             "max_concurrent_requests": config.max_concurrent_requests,
