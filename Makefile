@@ -42,10 +42,10 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 .venv/demo.done: EXTRA = [demo]
 .venv/dev.done: EXTRA = [bench,check,test]
 .venv/dev.done: BESIDE = --editable ./encoders
-.venv/%.done: pyproject.toml constraints.txt encoders/pyproject.toml
+.venv/%.done: pyproject.toml constraints.txt encoders/pyproject.toml $(wildcard src/bothways/inference/csrc/*)
 	$(PYTHON) -m venv --clear .venv/$*
 	$(call PIP,.venv/$*) --editable '.$(EXTRA)' $(BESIDE)
 	touch $@
 
 clean:
-	rm -rf .venv bothways-demo build dist src/*.egg-info
+	rm -rf .venv bothways-demo build dist src/*.egg-info src/bothways/_kernels*

@@ -140,7 +140,7 @@ def onnx_runtime(tokenizer: Tokenizer, onnx: Path) -> dict[str, Way]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     int8 = onnx.with_name("int8.onnx")
-    quantize_dynamic(onnx, int8, per_channel=True, weight_type=QuantType.QInt8, reduce_range=int8_bits() == 7)
+    quantize_dynamic(onnx, int8, per_channel=True, weight_type=QuantType.QInt8, reduce_range=int8_bits() != 8)
 
     def way(path: Path) -> Way:
         options = onnxruntime.SessionOptions()

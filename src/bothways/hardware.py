@@ -30,6 +30,8 @@ PRECISION_VARIABLE = "BOTHWAYS_PRECISION"
 BF16_CAPABILITIES = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
 """What PyTorch calls the bf16 instructions of x86 and ARM processors."""
 
+KERNEL_LAYOUT = 1 + 1000 * (72 + 224)
+"""What `layout` of encoder.c has to say: its version, and the size of its structures."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGE = 1 << 30
 
@@ -102,24 +104,26 @@ def number_format(
 
 
 def fast_in_integers(device: torch.device) -> bool:
-    """Whether a CPU that is not fast in bf16 multiplies integers: in 16 bits 1.3 (AVX2) to 1.7 times (AVX-512 VNNI) as
-    fast as fp32 on the whole, in 8 bits 1.4 to 2.5 times (docs/log.md). The environment variable `BOTHWAYS_PRECISION`
-    overrules it."""
+    """Whether a CPU that is not fast in bf16 multiplies integers: in 16 bits the encoder is 1.3 (AVX2) to 1.7 times
+    (AVX-512 VNNI) as fast as in fp32, in 8 bits 1.4 to 2.5 times (docs/log.md). The environment variable
+    `BOTHWAYS_PRECISION` overrules it."""
     told = bool(os.environ.get(PRECISION_VARIABLE))
     return device.type == "cpu" and not told and not fast_in_bf16(device)
 
 
 @cache
 def kernels() -> ctypes.CDLL | None:
-    """The compiled part of this package (inference/csrc); None if it was installed where no compiler was."""
+    """The compiled part of this package (inference/csrc); None if there was no gcc or clang where it was installed, or
+    if it is of another version."""
     found = find_spec("bothways._kernels")
     try:
         library = ctypes.CDLL(str(found.origin)) if found else None
     except OSError:  # made for another kind of machine
         return None
-    if library is not None:
-        pointer, number = ctypes.c_void_p, ctypes.c_int64
-        library.encode.argtypes = [pointer, pointer, number, ctypes.c_int, pointer, number, pointer, pointer]
+    if library is None or not hasattr(library, "layout") or library.layout() != KERNEL_LAYOUT:
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.encode.argtypes = [pointer, pointer, number, ctypes.c_int, pointer, number, pointer, pointer]
     return library
 
 
@@ -165,7 +169,8 @@ def openmp() -> ctypes.CDLL | None:
     """The OpenMP library by which PyTorch shares out operations over threads; None if it is not found."""
     folder = Path(torch.__file__).parent / "lib"
     found = sorted(path for name in ("libgomp*", "libiomp*", "libomp*") for path in folder.glob(name))
-    return ctypes.CDLL(str(found[0])) if found else None
+    library = ctypes.CDLL(str(found[0]) if found else None)  # else among what is loaded: conda has it elsewhere
+    return library if hasattr(library, "omp_set_num_threads") else None
 
 
 def use_one_thread() -> None:
@@ -249,7 +254,7 @@ def described() -> dict[str, str]:
     device = default_device()
     told = os.environ.get(PRECISION_VARIABLE)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    missing = "on this processor" if kernels() else "built, as no C compiler was there"
+    missing = "on this processor" if kernels() else "built"
     in_use = number_format(None, device, integers=bool(vector_instructions()))
     bf16 = [name for name in BF16_CAPABILITIES if capabilities.get(name)]
     return {

@@ -64,9 +64,10 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         say(f"{metrics['truncated']:,} of {metrics['examples']:,} texts were too long and were truncated.")
 
 
-def show_outcome(outcome: Outcome, out: str | None, *, longest: int) -> None:
-    """What became of the rows that were to be classified. `longest`: tokens that the model reads."""
-    for error in outcome.errors:
+def show_outcome(outcome: Outcome, out: str | None, *, longest: int | None = None, refused: Sequence[str] = ()) -> None:
+    """What became of the rows that were to be classified. `longest`: tokens that the model reads. `refused`: why files
+    have no answers."""
+    for error in (*refused, *outcome.errors):
         say(error)
     if more := outcome.failed - len(outcome.errors):
         say(f"and {more:,} more.")
@@ -74,8 +75,8 @@ def show_outcome(outcome: Outcome, out: str | None, *, longest: int) -> None:
         say(f"{outcome.failed:,} of {outcome.rows:,} rows could not be classified; each is written with its error.")
     if outcome.truncated:
         say(
-            f"{outcome.truncated:,} of {outcome.rows - outcome.failed:,} texts were longer than {longest} tokens and "
-            f"were truncated."
+            f"{outcome.truncated:,} of {outcome.rows - outcome.failed:,} texts were longer than "
+            f"{'the model reads' if longest is None else f'{longest} tokens'} and were truncated."
         )
     if out is not None:
         earlier = f", {outcome.earlier:,} of them before" if outcome.earlier else ""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import platform
+import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +24,14 @@ from bothways.hardware import PRECISION_VARIABLE, int8_bits, number_format, use_
 from bothways.inference import backend
 from bothways.inference.backend import TorchBackend
 from bothways.inference.kernels import (
-    LARGEST,
+    LARGEST_GROUP,
     PANELS,
+    WEIGHT_MAX,
     KernelEncoder,
     KernelFormat,
     fits,
-    group_of,
-    rounded,
+    group_size_of,
+    quantize,
     with_kernels,
 )
 from bothways.model.bert import Bert
@@ -47,14 +52,14 @@ every_format = pytest.mark.parametrize("number_format", ["fp32", "int16", "int8"
 every_instruction = pytest.mark.parametrize("instructions", HERE)
 
 
-class Rounded(nn.Module):
+class Quantized(nn.Module):
     """What encoder.c says that a linear layer in integers is, in float64."""
 
-    def __init__(self, layer: nn.Linear, group: int, largest: int, top: int) -> None:
+    def __init__(self, layer: nn.Linear, group_size: int, largest: int, top: int) -> None:
         super().__init__()
-        integers, self.scales = rounded(layer.weight.detach().numpy(), group, largest)
+        integers, self.scales = quantize(layer.weight.detach().numpy(), group_size, largest)
         self.groups, self.top, self.bias = (
-            integers.reshape(*self.scales.shape, group),
+            integers.reshape(*self.scales.shape, group_size),
             top,
             layer.bias.detach().double(),
         )
@@ -68,9 +73,9 @@ class Rounded(nn.Module):
 
 
 def in_integers(bert: Bert, number_format: KernelFormat, instructions: str) -> Bert:
-    """A copy of `bert` whose linear layers are `Rounded`."""
+    """A copy of `bert` whose linear layers are `Quantized`."""
     found, config = copy.deepcopy(bert), bert.config.encoder
-    how = (group_of(config, number_format), LARGEST[number_format], TOP[number_format, instructions])
+    how = (group_size_of(config, number_format), WEIGHT_MAX[number_format], TOP[number_format, instructions])
     for layer in found.encoder.layers:
         assert isinstance(layer, EncoderLayer)
         for part, names in (
@@ -78,7 +83,7 @@ def in_integers(bert: Bert, number_format: KernelFormat, instructions: str) -> B
             (layer.feed_forward, ("expand", "contract")),
         ):
             for name in names:
-                setattr(part, name, Rounded(getattr(part, name), *how))
+                setattr(part, name, Quantized(getattr(part, name), *how))
     return found
 
 
@@ -112,6 +117,33 @@ def test_in_fp32_it_computes_what_the_plain_model_computes(only: list[str], acti
 @needs_kernels
 @torch.inference_mode()
 @every_instruction
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"hidden_size": 64, "heads": 4, "feed_forward_size": 64},
+        {"hidden_size": 192, "heads": 4, "feed_forward_size": 128},
+        {"hidden_size": 320, "heads": 4, "feed_forward_size": 448},
+        {"hidden_size": 256, "heads": 2, "feed_forward_size": 1024},
+        {"hidden_size": 64, "heads": 1, "feed_forward_size": 256},
+    ],
+    ids=str,
+)
+def test_all_shapes_that_fit_are_computed(shape: dict[str, int], instructions: str) -> None:
+    """Heads of 16, 48, 64, 80 and 128; feed-forward parts narrower than the rest, and no multiple of it."""
+    plain, batch = lively(replace(SHAPE, **shape)), batch_of([*LENGTHS, 100])
+    expected = plain.encode(batch)
+    torch.testing.assert_close(with_kernels(plain, "fp32", instructions).encode(batch), expected, rtol=1e-4, atol=1e-4)
+    errors = [
+        (with_kernels(plain, number_format, instructions).encode(batch) - expected).pow(2).mean().sqrt()
+        for number_format in ("int16", "int8")
+    ]
+    assert 1e-5 < errors[0] < 0.02
+    assert errors[0] * 3 < errors[1] < 0.3
+
+
+@needs_kernels
+@torch.inference_mode()
+@every_instruction
 @pytest.mark.parametrize("number_format", ["int16", "int8"])
 def test_in_integers_it_computes_what_exact_integers_give(number_format: KernelFormat, instructions: str) -> None:
     """One layer of it: where two ways to sum in fp32 fall on two sides of a half, another integer comes of it, which
@@ -120,7 +152,7 @@ def test_in_integers_it_computes_what_exact_integers_give(number_format: KernelF
     expected = in_integers(plain, number_format, instructions).encode(batch)
     found = with_kernels(plain, number_format, instructions).encode(batch)
     same = torch.isclose(found, expected, rtol=0, atol=1e-5).all(1)
-    assert same.float().mean() > 0.5
+    assert same.float().mean() > 0.7
     of_rounding = (expected - plain.encode(batch)).abs().amax(1)
     assert of_rounding[same].min() > 1e-4
     assert ((found - expected).abs().amax(1) < of_rounding.max()).all()
@@ -158,6 +190,23 @@ def test_the_largest_sums_are_exact(number_format: KernelFormat, instructions: s
 @torch.inference_mode()
 @every_instruction
 @every_format
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")], ids=str)
+def test_broken_weights_are_not_hidden(
+    broken: float, activation: str, number_format: KernelFormat, instructions: str
+) -> None:
+    """Integers know no NaN, and x86's max and min forget one of their operands."""
+    for name in ("attention.query_key_value", "attention.output", "feed_forward.expand"):
+        plain = lively(replace(SHAPE, activation=activation))
+        plain.encoder.layers[1].get_submodule(name).bias[-1] = broken
+        found = with_kernels(plain, number_format, instructions).encode(batch_of(LENGTHS))
+        assert found.isnan().any(1).all(), name
+
+
+@needs_kernels
+@torch.inference_mode()
+@every_instruction
+@every_format
 def test_a_text_alone_and_in_any_company_gives_the_same_bits(number_format: KernelFormat, instructions: str) -> None:
     ready = with_kernels(lively(), number_format, instructions)
     encodings = random_encodings(SHAPE.vocab_size, [*LENGTHS, 200, 512, *range(1, 40)])
@@ -171,9 +220,10 @@ def test_a_text_alone_and_in_any_company_gives_the_same_bits(number_format: Kern
 
 @needs_kernels
 @torch.inference_mode()
+@every_instruction
 @every_format
-def test_any_number_of_threads_gives_the_same_bits(number_format: KernelFormat) -> None:
-    ready = with_kernels(lively(), number_format)
+def test_any_number_of_threads_gives_the_same_bits(number_format: KernelFormat, instructions: str) -> None:
+    ready = with_kernels(lively(), number_format, instructions)
     batches = [batch_of(lengths) for lengths in (LENGTHS, [1], [7], [200, 1, 1], [40] * 30)]
     threads = torch.get_num_threads()
     found = []
@@ -224,6 +274,50 @@ def test_the_model_itself_stays_as_it_was_and_may_go() -> None:
         assert all(torch.equal(plain.state_dict()[name], tensor) for name, tensor in before.items())
         del plain
         assert torch.equal(ready(batch_of(LENGTHS))["first"], expected)
+
+
+@needs_kernels
+@torch.inference_mode()
+@every_format
+def test_it_is_copied_and_pickled(number_format: KernelFormat) -> None:
+    """As classifiers are by scikit-learn and joblib."""
+    ready, batch = with_kernels(lively(), number_format), batch_of(LENGTHS)
+    expected = ready.encode(batch)
+    assert torch.equal(copy.deepcopy(ready).encode(batch), expected)
+    written = pickle.dumps(ready)
+    del ready
+    assert torch.equal(pickle.loads(written).encode(batch), expected)
+
+
+@needs_kernels
+def test_what_is_no_packed_batch_is_refused() -> None:
+    encoder = with_kernels(lively(), "fp32").encoder
+    batch, hidden = batch_of([3, 2]), torch.zeros(5, SHAPE.hidden_size)
+    with torch.inference_mode():
+        assert encoder(hidden.clone(), batch).shape == hidden.shape
+    for starts in ([0, 3, 3, 5], [0, 3], [1, 3, 5], [0, 6, 5]):
+        with pytest.raises(ValueError, match="not the embeddings of a packed batch"):
+            encoder(hidden, replace(batch, sequence_starts=torch.tensor(starts)))
+    for wrong in (hidden.double(), hidden[:, :64], hidden.t().contiguous().t(), hidden.clone().requires_grad_()):
+        with pytest.raises(ValueError, match="not the embeddings of a packed batch"):
+            encoder(wrong, batch)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64" or not shutil.which("gcc"), reason="nothing compiles it"
+)
+def test_where_there_is_a_compiler_it_is_built() -> None:
+    """A mistake in it would be passed over in silence, since it is optional."""
+    assert hardware.kernels() is not None
+
+
+def test_the_largest_group_is_summed_in_32_bits() -> None:
+    assert LARGEST_GROUP * 2047 * WEIGHT_MAX["int16"] < 2**31
+    large = replace(SHAPE, hidden_size=2048, heads=32, feed_forward_size=8192)
+    assert group_size_of(large, "int16") == 128
+    assert group_size_of(replace(large, hidden_size=1024), "int16") == 1024
+    assert group_size_of(SHAPE, "int8") == 128
+    assert group_size_of(replace(SHAPE, hidden_size=192), "int8") == 64
 
 
 @needs_kernels

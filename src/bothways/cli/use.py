@@ -43,10 +43,12 @@ def classify(
     keep: tuple[str, ...] = (),
     resume: bool = False,
     precision: NumberFormat | None = None,
+    cluster: str | None = None,
 ) -> None:
     """Classify texts: a table, or one text a line from standard input. Writes one answer a row, in order.
 
-    A row that cannot be classified is written as such ("error"); the exit status is then 1.
+    A row that cannot be classified is written as such ("error"); the exit status is then 1. Many tables at once are
+    named by a pattern: 'texts/*.csv' --out 'answers/*.jsonl'.
 
     Args:
         model: Directory of a classifier.
@@ -57,21 +59,32 @@ def classify(
         keep: Columns of the table to carry over; all for every one.
         resume: Go on with work that was interrupted, if there is some; a file that is finished is left as it is.
         precision: Number format of matrix products. None: the fastest here that gives the same labels.
+        cluster: Share many tables out over a Ray cluster: its address, auto, or local for one on this machine.
     """
     from bothways.files.reading import digest_of, local_path
     from bothways.files.resuming import can_resume, is_finished, is_unfinished
     from bothways.files.writing import refuse_in_use
     from bothways.inference.classify import AnswerConfig
     from bothways.inference.classify import classify as recipe
+    from bothways.inference.many_files import classify_many, is_pattern, jobs_of
 
+    config, read = AnswerConfig(reject=reject, top=top, keep=keep), files_of(model)
+    if is_pattern(file) or cluster is not None:
+        jobs = jobs_of(file, out, reads=read)
+        fingerprint = digest_of(read)
+        outcome, refused = classify_many(
+            model, jobs, fingerprint, config=config, precision=precision, cluster=cluster, resume=resume
+        )
+        show_outcome(outcome, out, refused=refused)
+        if outcome.failed or refused:
+            sys.exit(1)
+        return
     if out is None:
         require_standard_output()
     elif resume and can_resume(out) and is_finished(out):
         say(f"{out} is finished; there is nothing to resume.")
         return
-    read = files_of(model)
     refuse_in_use(out and (local_path(out) or out), (file, *read))
-    config = AnswerConfig(reject=reject, top=top, keep=keep)
     fingerprint = digest_of(read) if can_resume(out) else ""
     engine = load_engine(model, precision)
     try:

@@ -39,7 +39,8 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """The model in PyTorch, in the number format that the machine is fast at."""
+    """The model in PyTorch, its encoder in our own kernels where there are some (`inference.kernels`), in the number
+    format that the machine is fast at."""
 
     def __init__(
         self,

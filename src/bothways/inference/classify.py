@@ -93,6 +93,7 @@ def classify(
     config: AnswerConfig = AnswerConfig(),
     model: str = "",
     resume: bool = False,
+    quiet: bool = False,
 ) -> Outcome:
     """Classify a table, or each line of standard input (`-`), and write a row for each, in order.
 
@@ -108,7 +109,7 @@ def classify(
     form, written_as = form_of(engine, rows, file, out, config)
     settings = {"model": model, "reject": config.reject, "top": config.top, "kept": list(config.keep)}
     at_once = file == STANDARD_INPUT and is_interactive()
-    quiet = at_once or (out is None and sys.stdout is not None and sys.stdout.isatty())
+    quiet = quiet or at_once or (out is None and sys.stdout is not None and sys.stdout.isatty())
     with resumable_output(out, written_as.finish, settings, resume=resume) as output:
         outcome = Outcome(**output.done)
         if outcome.rows:

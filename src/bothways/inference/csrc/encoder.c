@@ -2,8 +2,9 @@
  *
  * PyTorch runs some fifty operations a layer, each a pass over memory. For one short text calling them takes longer
  * than what they compute, and for many texts the passes do. Here rows stay in the cache from a product to the norm
- * after it, and threads meet twice a layer. The steps and their names are those of `bothways.model`; `kernels.py` lays
- * out the weights and calls `encode`.
+ * after it, and threads meet twice a layer (once in the last, if first tokens are read). The steps and their names are
+ * those of `bothways.model`; `kernels.py` lays out the weights and calls `encode`. No Python is called here, so there is
+ * no PyInit: the library is loaded by ctypes.
  */
 
 #include <stdint.h>
@@ -11,9 +12,10 @@
 /* W x + b. Output channels lie in panels, so that a panel's weights for one input (fp32), or for two (int16) or four
  * (int8) neighbouring ones, are neighbours in memory. */
 typedef struct {
-    const void *weight; /* [out / panel][in][panel], [out / panel][in / 2][panel][2] or [out / panel][in / 4][panel][4] */
-    const float *scale; /* integers: [groups][out], what one stands for */
-    const float *zero;  /* integers: [groups][out], scale * the sum of a channel's */
+    const void
+        *weight; /* [out / panel][in][panel], [out / panel][in / 2][panel][2] or [out / panel][in / 4][panel][4] */
+    const float *scale; /* int16, int8: [groups][out], the value of one step */
+    const float *sum;   /* int16, int8: [groups][out], scale × sum of a channel's integers in the group */
     const float *bias;  /* [out] */
     int64_t in, out;
 } Linear;
@@ -33,7 +35,7 @@ typedef enum { FP32, INT16, INT8 } Format;
 typedef struct {
     const Layer *layer; /* [layers] */
     int64_t layers, hidden, heads, feed_forward;
-    int64_t format, group; /* integers: so many neighbouring inputs share a scale */
+    int64_t format, group_size; /* int16, int8: so many neighbouring inputs share a scale */
     int64_t activation;
     float norm_epsilon;
 } Encoder;
@@ -42,13 +44,19 @@ typedef struct {
  * thread. */
 typedef struct {
     void (*parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags); /* GOMP_parallel */
-    void (*barrier)(void);                                                               /* GOMP_barrier */
+    void (*barrier)(void);                                                                /* GOMP_barrier */
     int (*thread)(void), (*threads)(void); /* omp_get_thread_num, omp_get_num_threads */
 } OpenMP;
 
+int layout(void);
 int instruction_set(void);
 int encode(const Encoder *encoder, const OpenMP *openmp, int64_t threads, int set, const int64_t *starts,
            int64_t sequences, float *hidden, float *firsts);
+
+/* So that a library of an earlier version is not taken for this one: to be raised when what is above changes. */
+int layout(void) {
+    return 1 + 1000 * (int)(sizeof(Encoder) + sizeof(Layer));
+}
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -57,25 +65,25 @@ int encode(const Encoder *encoder, const OpenMP *openmp, int64_t threads, int se
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
-#define TOP_INT16 2047 /* with weights up to 1023, 1024 products are summed exactly in 32 bits */
-#define BLOCK 192 /* rows that go through a layer together */
+#define ACTIVATION_MAX_INT16 2047 /* with weights up to 1023, 1024 products are summed exactly in 32 bits */
+#define BLOCK 96 /* rows that go through a layer together: what is between its products then fits into a 1 MB cache */
 
-typedef enum { STORE, ADD, ACTIVATE } Finish;
+typedef enum { STORE, ADD, ACTIVATE } Epilogue;
 
 /* What a matrix is multiplied with: rows of numbers, and the same as integers unless products are in fp32. */
 typedef struct {
-    const float *numbers;  /* [rows][in] */
-    int32_t *integers;     /* [rows][in] of int16 or uint8 */
-    float *scale, *offset; /* [rows][groups]: a number is about scale * integer + offset */
-} Given;
+    const float *x;         /* [rows][in] */
+    int32_t *quantized;     /* [rows][in] of int16 or uint8 */
+    float *scale, *minimum; /* [rows][groups]: x ≈ scale * quantized + minimum */
+} Activations;
 
 /* Memory that each thread has for itself. */
 typedef struct {
-    float *wide;           /* [BLOCK][feed_forward] */
-    float *attention;      /* what `attend` needs for the longest sequence */
-    int32_t *integers;     /* [BLOCK][feed_forward or hidden] of int16 or uint8 */
-    float *scale, *offset; /* [BLOCK][groups] */
-} Own;
+    float *wide;            /* [BLOCK][feed_forward] */
+    float *attention;       /* what `attend` needs for the longest sequence */
+    int32_t *quantized;     /* [BLOCK][feed_forward or hidden] of int16 or uint8 */
+    float *scale, *minimum; /* [BLOCK][groups] */
+} ThreadScratch;
 
 typedef struct {
     const Encoder *encoder;
@@ -87,8 +95,8 @@ typedef struct {
     float *query_key_value; /* [tokens][3][hidden] */
     float *query;           /* [sequences][hidden] */
     float *context;         /* [tokens][hidden] */
-    int64_t *begun;         /* [layers]: of how many heads of sequences attention has begun */
-    Own *own;               /* [threads] */
+    int64_t *next_head;     /* [layers]: of how many heads of sequences attention has next_head */
+    ThreadScratch *scratch; /* [threads] */
 } Call;
 
 static void wait_for_others(const Call *call) {
@@ -115,17 +123,16 @@ static void transpose(int64_t rows, int64_t columns, const float *from, int64_t 
     for (int64_t j = 0; j < width; j += 8)
         for (int64_t c = 0; c < columns; c += 8) {
             __m256 x[8], y[8];
-            UNROLL for (int i = 0; i < 8; i++)
-                x[i] = j + i < rows ? _mm256_loadu_ps(from + (j + i) * from_row + c) : _mm256_setzero_ps();
+            UNROLL for (int i = 0; i < 8; i++) x[i] =
+                j + i < rows ? _mm256_loadu_ps(from + (j + i) * from_row + c) : _mm256_setzero_ps();
             UNROLL for (int i = 0; i < 8; i += 2) {
                 y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
                 y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
             }
-            UNROLL for (int i = 0; i < 8; i += 4)
-                UNROLL for (int h = 0; h < 2; h++) {
-                    x[i + 2 * h] = _mm256_shuffle_ps(y[i + h], y[i + h + 2], 0x44);
-                    x[i + 2 * h + 1] = _mm256_shuffle_ps(y[i + h], y[i + h + 2], 0xee);
-                }
+            UNROLL for (int i = 0; i < 8; i += 4) UNROLL for (int h = 0; h < 2; h++) {
+                x[i + 2 * h] = _mm256_shuffle_ps(y[i + h], y[i + h + 2], 0x44);
+                x[i + 2 * h + 1] = _mm256_shuffle_ps(y[i + h], y[i + h + 2], 0xee);
+            }
             UNROLL for (int i = 0; i < 4; i++) {
                 _mm256_storeu_ps(to + (c + i) * width + j, _mm256_permute2f128_ps(x[i], x[i + 4], 0x20));
                 _mm256_storeu_ps(to + (c + i + 4) * width + j, _mm256_permute2f128_ps(x[i], x[i + 4], 0x31));
@@ -133,13 +140,13 @@ static void transpose(int64_t rows, int64_t columns, const float *from, int64_t 
         }
 }
 
-INLINE float total_avx2(__m256 x) {
+INLINE float reduce_add_avx2(__m256 x) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-INLINE float largest_avx2(__m256 x) {
+INLINE float reduce_max_avx2(__m256 x) {
     __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
@@ -162,7 +169,7 @@ INLINE void store_words_avx2(int16_t *where, __m256i x) {
 
 #define LANES 8
 #define VECTORS 2
-#define TOP 127
+#define ACTIVATION_MAX_INT8 127
 #define VECTOR __m256
 #define INTEGERS __m256i
 #define V(name) _mm256_##name
@@ -174,8 +181,8 @@ INLINE void store_words_avx2(int16_t *where, __m256i x) {
 #define LOAD_INTEGERS(where) _mm256_loadu_si256((const __m256i *)(where))
 #define STORE_INTEGERS(where, x) _mm256_storeu_si256((__m256i *)(where), x)
 #define STORE_BYTES store_bytes_avx2
-#define TOTAL total_avx2
-#define LARGEST largest_avx2
+#define REDUCE_ADD reduce_add_avx2
+#define REDUCE_MAX reduce_max_avx2
 #define DOT_INT8 dot_int8_avx2
 #define DOT_INT16(sum, a, w) _mm256_add_epi32(sum, _mm256_madd_epi16(a, w))
 #define STORE_WORDS store_words_avx2
@@ -186,7 +193,7 @@ END_TARGET
 
 #undef LANES
 #undef VECTORS
-#undef TOP
+#undef ACTIVATION_MAX_INT8
 #undef VECTOR
 #undef INTEGERS
 #undef V
@@ -198,15 +205,15 @@ END_TARGET
 #undef LOAD_INTEGERS
 #undef STORE_INTEGERS
 #undef STORE_BYTES
-#undef TOTAL
-#undef LARGEST
+#undef REDUCE_ADD
+#undef REDUCE_MAX
 #undef STORE_WORDS
 #undef DOT_INT8
 #undef DOT_INT16
 BEGIN_TARGET("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 #define LANES 16
 #define VECTORS 4
-#define TOP 255
+#define ACTIVATION_MAX_INT8 255
 #define VECTOR __m512
 #define INTEGERS __m512i
 #define V(name) _mm512_##name
@@ -218,8 +225,8 @@ BEGIN_TARGET("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 #define LOAD_INTEGERS _mm512_loadu_si512
 #define STORE_INTEGERS _mm512_storeu_si512
 #define STORE_BYTES(where, x) _mm_storeu_si128((__m128i *)(where), _mm512_cvtusepi32_epi8(x))
-#define TOTAL _mm512_reduce_add_ps
-#define LARGEST _mm512_reduce_max_ps
+#define REDUCE_ADD _mm512_reduce_add_ps
+#define REDUCE_MAX _mm512_reduce_max_ps
 #define DOT_INT8 _mm512_dpbusd_epi32
 #define DOT_INT16 _mm512_dpwssd_epi32
 #define STORE_WORDS(where, x) _mm256_storeu_si256((__m256i *)(where), _mm512_cvtsepi32_epi16(x))
@@ -254,20 +261,21 @@ static void *part(char *memory, int64_t *used, int64_t bytes) {
 static int64_t lay_out(Call *call, int64_t threads, int64_t tokens, int64_t longest, char *memory) {
     const Encoder *e = call->encoder;
     const int64_t widest = e->feed_forward > e->hidden ? e->feed_forward : e->hidden, size = e->hidden / e->heads;
-    const int64_t groups = e->format == FP32 ? 0 : widest / e->group, width = (longest + 15) / 16 * 16, number = sizeof(float);
+    const int64_t groups = e->format == FP32 ? 0 : widest / e->group_size, width = (longest + 15) / 16 * 16,
+                  number = sizeof(float);
     int64_t used = 0;
     call->query_key_value = part(memory, &used, tokens * 3 * e->hidden * number);
     call->query = part(memory, &used, call->sequences * e->hidden * number);
     call->context = part(memory, &used, tokens * e->hidden * number);
-    call->begun = part(memory, &used, e->layers * (int64_t)sizeof(int64_t));
-    call->own = part(memory, &used, threads * (int64_t)sizeof(Own));
+    call->next_head = part(memory, &used, e->layers * (int64_t)sizeof(int64_t));
+    call->scratch = part(memory, &used, threads * (int64_t)sizeof(ThreadScratch));
     for (int64_t t = 0; t < threads; t++) {
-        Own own = {.wide = part(memory, &used, BLOCK * e->feed_forward * number)};
-        own.attention = part(memory, &used, (2 * width * size + 6 * (width + 2 * size)) * number);
-        own.integers = part(memory, &used, e->format == FP32 ? 0 : BLOCK * widest * (e->format == INT8 ? 1 : 2));
-        own.scale = part(memory, &used, BLOCK * groups * number);
-        own.offset = part(memory, &used, BLOCK * groups * number);
-        if (memory) call->own[t] = own;
+        ThreadScratch scratch = {.wide = part(memory, &used, BLOCK * e->feed_forward * number)};
+        scratch.attention = part(memory, &used, (2 * width * size + 6 * (width + 2 * size)) * number);
+        scratch.quantized = part(memory, &used, e->format == FP32 ? 0 : BLOCK * widest * (e->format == INT8 ? 1 : 2));
+        scratch.scale = part(memory, &used, BLOCK * groups * number);
+        scratch.minimum = part(memory, &used, BLOCK * groups * number);
+        if (memory) call->scratch[t] = scratch;
     }
     return used;
 }
@@ -283,7 +291,7 @@ int encode(const Encoder *encoder, const OpenMP *openmp, int64_t threads, int se
     char *memory = malloc(lay_out(&call, threads, starts[sequences], longest, 0) + 63);
     if (!memory) return -1;
     lay_out(&call, threads, starts[sequences], longest, memory + (64 - (uintptr_t)memory % 64) % 64);
-    memset(call.begun, 0, encoder->layers * sizeof(int64_t));
+    memset(call.next_head, 0, encoder->layers * sizeof(int64_t));
     if (call.openmp)
         openmp->parallel(work, &call, (unsigned)threads, 0);
     else
