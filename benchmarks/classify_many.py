@@ -35,7 +35,7 @@ def make_classifier(directory: Path) -> None:
     """A classifier of one narrow layer with random weights."""
     tokenizer = Tokenizer.load(locate("en-mini"))
     encoder = EncoderConfig(
-        vocab_size=tokenizer.vocab_size, hidden_size=32, layers=1, heads=1, feed_forward_size=64, max_positions=64
+        vocab_size=tokenizer.vocab_size, hidden_size=64, layers=1, heads=1, feed_forward_size=64, max_positions=64
     )
     torch.manual_seed(0)
     output = OutputConfig(name="label", kind="single", labels=("bad", "good"))

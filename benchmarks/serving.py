@@ -136,6 +136,9 @@ def overload(port: int, texts: list[str], rate: float, seconds: float, deadline:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder with sst2/dev.csv.xz and others")
+    parser.add_argument(
+        "--model", type=Path, help="a classifier that reads the first token; unless given, random classes"
+    )
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=120, help="of load on ours; the pipeline has a quarter")
     parser.add_argument("--deadline", type=float, default=5.0, help="of a request in the overload")
@@ -146,7 +149,7 @@ def main() -> None:
         baseline(given.baseline, given.port)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        model = classifier(Path(scratch))
+        model = given.model or classifier(Path(scratch))
         texts = tables(given.data, Path(scratch))[2]
         expected, alone = offline(model, texts)
         print(f"{'engine offline':24} {alone:8.1f} texts/s", flush=True)

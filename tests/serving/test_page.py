@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlencode
@@ -176,12 +177,51 @@ def test_the_page_asks_for_the_key_itself(mood: Path) -> None:
             assert client.get(path).status_code == 401
 
 
-def rendered(address: str, tmp_path: Path, **state: str) -> str:
-    """The page as a browser has drawn it."""
+def rendered(address: str, tmp_path: Path, width: int = 1280, **state: str) -> str:
+    """The page as a browser has drawn it, which may reach nothing but the server and has nothing to complain of."""
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"]
-    command += ["--virtual-time-budget=8000", "--dump-dom", f"{address}/#{urlencode(state)}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    command += ["--virtual-time-budget=8000", f"--window-size={width},900", "--enable-logging=stderr"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    command += ["--dump-dom", f"{address}/#{urlencode(state)}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line], done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def three(
+    mood: Path,
+    several: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    encoder_config: EncoderConfig,
+    tokenizer: Tokenizer,
+) -> Iterator[Live]:
+    """A server of two classifiers and an encoder that guesses words."""
+    place = tmp_path_factory.mktemp("three") / "guesser"
+    save_model(
+        place, random_bert(encoder_config, OutputConfig(name="mlm", kind="masked_lm", reads="masked")), tokenizer
+    )
+    with served(mood, several, place) as running:
+        yield running
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser, chromium")
+@pytest.mark.parametrize(("language", "width"), [("en", 1280), ("zh", 390)])
+@pytest.mark.parametrize(
+    ("view", "drawn"),
+    [("text", 'class="score"'), ("lines", 'class="lines"'), ("game", 'class="sentence"'), ("flow", 'class="flow"')],
+)
+def test_every_view_is_drawn_without_a_word_on_the_console(
+    three: Live, tmp_path: Path, view: str, drawn: str, language: str, width: int
+) -> None:
+    """In both languages, on a desk and on a phone."""
+    page = rendered(three.address, tmp_path, width, v=view, t="a good film", l=language)
+    words = exported("words.js")[language]
+    assert drawn in page
+    assert all(words[f"view.{name}"] in page for name in ("text", "lines", "game", "flow"))
+    assert 'role="alert"' not in page
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -21,6 +21,9 @@ from bothways.cli.shared import (
 from bothways.explanation.config import ExplainConfig
 from bothways.serving.config import ServingConfig
 from bothways.terminal import require_standard_output, say, show_outcome
+
+if TYPE_CHECKING:
+    from bothways.inference.classify import AnswerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +69,11 @@ def classify(
     from bothways.files.writing import refuse_in_use
     from bothways.inference.classify import AnswerConfig
     from bothways.inference.classify import classify as recipe
-    from bothways.inference.many_files import classify_many, is_pattern, jobs_of
+    from bothways.inference.many_files import is_pattern
 
     config, read = AnswerConfig(reject=reject, top=top, keep=keep), files_of(model)
     if is_pattern(file) or cluster is not None:
-        jobs = jobs_of(file, out, reads=read)
-        fingerprint = digest_of(read)
-        outcome, refused = classify_many(
-            model, jobs, fingerprint, config=config, precision=precision, cluster=cluster, resume=resume
-        )
-        show_outcome(outcome, out, refused=refused)
-        if outcome.failed or refused:
-            sys.exit(1)
+        classify_many_tables(model, file, out, config, read, precision=precision, cluster=cluster, resume=resume)
         return
     if out is None:
         require_standard_output()
@@ -95,6 +91,30 @@ def classify(
         raise
     show_outcome(outcome, out, longest=engine.config.longest_text)
     if outcome.failed:
+        sys.exit(1)
+
+
+def classify_many_tables(
+    model: Path,
+    pattern: str,
+    out: str | None,
+    config: AnswerConfig,
+    read: list[Path],
+    *,
+    precision: NumberFormat | None,
+    cluster: str | None,
+    resume: bool,
+) -> None:
+    """`classify` for all tables that a pattern stands for. `read`: the files of the model."""
+    from bothways.files.reading import digest_of
+    from bothways.inference.many_files import classify_many, jobs_of
+
+    jobs = jobs_of(pattern, out, reads=read)
+    outcome, refused = classify_many(
+        model, jobs, digest_of(read), config=config, precision=precision, cluster=cluster, resume=resume
+    )
+    show_outcome(outcome, out, refused=refused)
+    if outcome.failed or refused:
         sys.exit(1)
 
 
