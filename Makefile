@@ -3,13 +3,18 @@
 PYTHON ?= python3
 PIP = $(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test docs check format bench clean
 
 demo: .venv/demo.done  ## pre-train, fine-tune and compare on real reviews, Chinese and English
 	.venv/demo/bin/bothways demo --out bothways-demo --overwrite
 
 test: .venv/dev.done  ## all tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/dev/bin/python -m pytest --numprocesses auto --dist worksteal
+
+docs: .venv/docs.done  ## the guide as a site, in English and Chinese: build/docs/index.html
+	GUIDE_LANGUAGE=en .venv/docs/bin/python -m sphinx -W -q docs/guide build/docs/en
+	GUIDE_LANGUAGE=zh .venv/docs/bin/python -m sphinx -W -q docs/guide build/docs/zh
+	cp docs/guide/_static/languages.html build/docs/index.html
 
 check: .venv/dev.done  ## format, lint, types, which room imports which
 	.venv/dev/bin/ruff format --check .
@@ -40,6 +45,7 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/evaluation.py
 
 .venv/demo.done: EXTRA = [demo]
+.venv/docs.done: EXTRA = [docs]
 .venv/dev.done: EXTRA = [bench,check,test]
 .venv/dev.done: BESIDE = --editable ./encoders
 .venv/%.done: pyproject.toml constraints.txt encoders/pyproject.toml $(wildcard src/bothways/inference/csrc/*)
