@@ -3,7 +3,7 @@ import { ask, latest } from "./api.js";
 import { batch, html, percent, signal, useEffect, useRef, useState } from "./dom.js";
 import { cell, focus, first, language, linksToReports, model, output, pair, t, text, type, view } from "./state.js";
 
-const MOST_CLASSES = 12; // of more, those that are most confused
+const MOST_CLASSES = 12, CHOSEN_CLASSES = 10; // of more than the first, so many that are most confused
 const FEW = 4; // have room for large cells
 const SHOWN = 10;
 const found = signal(null); // {of, outputs, evaluated_on, rows, error}
@@ -19,6 +19,8 @@ const look = latest(0, async (signal, each) => {
 const both = (words) => words[language.value];
 const sentences = (...some) => some.filter(Boolean).join(language.value === "zh" ? "" : " ");
 const whole = (number) => number.toLocaleString("en");
+const isMany = (shown) => shown.labels.length > MOST_CLASSES;
+const touches = (one, focused) => focused < 0 || one.expected === focused || one.predicted === focused;
 const isRight = (one) => one.expected === one.predicted;
 const choose = (shown, expected, predicted) => (cell.value = { expected: shown.labels[expected], predicted: shown.labels[predicted] });
 
@@ -46,7 +48,7 @@ function Outputs({ outputs, shown }) {
 }
 
 function Shown({ shown }) {
-  const [at, other] = [cell.value?.expected, cell.value?.predicted].map((label) => shown.labels.indexOf(label));
+  const [at, other] = opened(shown);
   const open = at >= 0 && other >= 0;
   const grids = shown.grids.map((grid, i) => html`<${Grid} key=${i} grid=${grid} />`);
   const matrix = shown.labels.length > 0;
@@ -57,8 +59,16 @@ function Shown({ shown }) {
     </div>`;
 }
 
+// The cell that was chosen, or of a class that was chosen the one with most errors.
+function opened(shown) {
+  if (cell.value) return [cell.value.expected, cell.value.predicted].map((label) => shown.labels.indexOf(label));
+  const focused = shown.labels.indexOf(focus.value);
+  const one = focused >= 0 && isMany(shown) && shown.cells.find((each) => !isRight(each) && touches(each, focused));
+  return one ? [one.expected, one.predicted] : [-1, -1];
+}
+
 function Confusion({ shown, at }) {
-  const many = shown.labels.length > MOST_CLASSES;
+  const many = isMany(shown);
   const focused = many ? shown.labels.indexOf(focus.value) : -1;
   const change = (event) => batch(() => ((focus.value = event.target.value), (cell.value = null)));
   return html`<figure>
@@ -72,15 +82,14 @@ function Confusion({ shown, at }) {
 
 // All classes, or of many a class and those it is confused with, or those that are most confused.
 function classesOf(shown, focused) {
-  if (shown.labels.length <= MOST_CLASSES) return shown.labels.map((_, i) => i);
+  if (!isMany(shown)) return shown.labels.map((_, i) => i);
   const chosen = new Set(focused < 0 ? [] : [focused]);
   for (const one of shown.cells) {
-    const touches = focused < 0 || one.expected === focused || one.predicted === focused;
     const fresh = [one.expected, one.predicted].filter((i) => !chosen.has(i));
-    if (touches && !isRight(one) && chosen.size + fresh.length <= MOST_CLASSES) fresh.forEach((i) => chosen.add(i));
+    if (touches(one, focused) && !isRight(one) && chosen.size + fresh.length <= CHOSEN_CLASSES) fresh.forEach((i) => chosen.add(i));
   }
-  if (!chosen.size) shown.labels.slice(0, MOST_CLASSES).forEach((_, i) => chosen.add(i));
-  return [...chosen].sort((a, b) => a - b);
+  if (!chosen.size) shown.labels.slice(0, CHOSEN_CLASSES).forEach((_, i) => chosen.add(i));
+  return [...chosen];
 }
 
 // Arrow keys go from cell to cell; one of them can be reached by Tab.
@@ -103,8 +112,8 @@ function Matrix({ shown, classes, at, many }) {
     event.preventDefault();
     go(...to);
   };
-  return html`<div class="scroll"><table class=${size > FEW ? "matrix" : "matrix few"} ref=${table} onKeyDown=${onKey}>
-    <thead><tr><td class="corner">${t("matrix.corner")}</td>${classes.map((j) => html`<th key=${j} scope="col" title=${shown.labels[j]}><span dir="auto">${shown.labels[j]}</span></th>`)}${many && html`<th scope="col"><span>${t("matrix.others")}</span></th>`}<th scope="col"><span>${t("matrix.all")}</span></th></tr></thead>
+  return html`<div class="scroll"><table class=${shown.labels.length > FEW ? `matrix${many ? " many" : ""}` : "matrix few"} ref=${table} onKeyDown=${onKey}>
+    <thead><tr><td class="corner"><span>${t("matrix.expected")}</span> <span>${t("matrix.predicted")}</span></td>${classes.map((j) => html`<th key=${j} scope="col" title=${shown.labels[j]}><span dir="auto">${shown.labels[j]}</span></th>`)}${many && html`<th scope="col"><span>${t("matrix.others")}</span></th>`}<th scope="col"><span>${t("matrix.all")}</span></th></tr></thead>
     <tbody>${classes.map((i, row) => {
       const counts = classes.map((j) => count.get(`${i}/${j}`) ?? 0);
       return html`<tr key=${i}>
@@ -129,7 +138,7 @@ function Count({ shown, i, j, count, open, inTurn, reach }) {
 
 function Pairs({ shown, focused, at }) {
   const [most, setMost] = useState(SHOWN);
-  const wrong = shown.cells.filter((one) => !isRight(one) && (focused < 0 || one.expected === focused || one.predicted === focused));
+  const wrong = shown.cells.filter((one) => !isRight(one) && touches(one, focused));
   if (!wrong.length) return html`<p class="note">${t("pairs.none")}</p>`;
   return html`<h3>${t("pairs")}</h3>
     <ul class="pairs">${wrong.slice(0, most).map((one) => html`<li key=${`${one.expected}/${one.predicted}`}><button class="plain" aria-pressed=${at?.[0] === one.expected && at?.[1] === one.predicted} onClick=${() => choose(shown, one.expected, one.predicted)}><span dir="auto">${shown.labels[one.expected]}</span> → <span dir="auto">${shown.labels[one.predicted]}</span></button> <small>${whole(one.count)} / ${whole(shown.totals[one.expected])}</small></li>`)}</ul>
@@ -149,7 +158,7 @@ function Cell({ shown, expected, predicted }) {
     <h3>${isRight(one) ? t("cell.right", { label: truth }) : html`<span class="truth" dir="auto">${truth}</span> → <span class="said" dir="auto">${said}</span>`} <button class="plain" onClick=${() => (cell.value = null)}>${t("close")}</button></h3>
     <p class="note">${sentences(t("cell.count", { n: whole(one.count), all: whole(all), label: truth, p: percent(all ? one.count / all : 0) }), one.count > 1 && t(isRight(one) ? "cell.least" : "cell.surest"))}</p>
     <ol>${one.texts.slice(0, most).map((each, i) => html`<${Text} key=${i} each=${each}>${scores(each).map(([label, score]) => score !== null && html`<span key=${label}>${label} ${percent(score)}</span>`)}<//>`)}</ol>
-    ${one.texts.length > most && html`<button class="plain" onClick=${() => setMost(one.texts.length)}>${t("more", { n: one.texts.length - most })}</button>`}
+    ${one.texts.length > most && html`<button class="plain" onClick=${() => setMost(one.texts.length)}>${t("texts.more", { n: one.texts.length - most })}</button>`}
     ${one.texts.length <= most && one.count > one.texts.length && html`<p class="note">${t("cell.more", { n: whole(one.count - one.texts.length) })}</p>`}
   </div>`;
 }
@@ -159,8 +168,8 @@ function Mistakes({ shown }) {
   if (!shown.mistakes.length) return null;
   return html`<div class="texts"><h3>${t(shown.grids.length ? "mistakes" : "mistakes.largest")}</h3>
     <p class="note">${t("mistakes.note")}</p>
-    <ol>${shown.mistakes.slice(0, most).map((each, i) => html`<${Text} key=${i} each=${each}><span><b class="truth" dir="auto">${each.expected}</b> → <b class="said" dir="auto">${each.predicted}</b> ${each.score}</span><//>`)}</ol>
-    ${shown.mistakes.length > most && html`<button class="plain" onClick=${() => setMost(shown.mistakes.length)}>${t("more", { n: shown.mistakes.length - most })}</button>`}</div>`;
+    <ol>${shown.mistakes.slice(0, most).map((each, i) => html`<${Text} key=${i} each=${each}><span><b class="truth" dir="auto">${each.expected}</b> → <b class="said" dir="auto">${each.predicted}</b> ${shown.grids.length ? each.score : t("mistakes.off", { n: each.score })}</span><//>`)}</ol>
+    ${shown.mistakes.length > most && html`<button class="plain" onClick=${() => setMost(shown.mistakes.length)}>${t("texts.more", { n: shown.mistakes.length - most })}</button>`}</div>`;
 }
 
 // A text that opens where the model is asked about it.

@@ -1,7 +1,7 @@
 // All words of the page, in both languages. What stands between the first brace and the last is JSON.
 export default {
   "en": {
-    "view.text": "Classify", "view.lines": "Many lines", "view.game": "Guess the word", "view.flow": "How it works",
+    "view.text": "Classify", "view.lines": "Lines", "view.game": "Guess words", "view.flow": "How it works",
     "text": "Text", "pair": "Second text", "type": "Type or paste a text …",
     "hint": "Answers come as you type. A file of lines can be dropped anywhere on the page.",
     "model": "Model", "compare": "beside", "nobody": "nothing", "clear": "Clear", "undo": "Undo", "link": "The address holds the text, the models and the view.",
@@ -33,12 +33,12 @@ export default {
     "view.evaluation": "Evaluation", "output": "Output",
     "evaluation.none": "There is no evaluation.json beside this model; bothways finetune writes it.", "evaluation.empty": "It was not evaluated: no row was held out.", "evaluation.on": "Evaluated on {table}.",
     "matrix": "Confusion matrix", "matrix.note": "Rows are the expected class, columns the predicted one; the deeper the colour, the larger the share of the row. Choose a number to read its texts.",
-    "matrix.corner": "expected ↓ predicted →", "matrix.others": "others", "matrix.all": "texts", "matrix.class": "Class", "matrix.most": "the most confused of {n}",
+    "matrix.expected": "expected ↓", "matrix.predicted": "predicted →", "matrix.others": "others", "matrix.all": "texts", "matrix.class": "Class", "matrix.most": "the most confused of {n}",
     "matrix.cell": "Expected {expected}, predicted {predicted}: {n} of {all} texts ({p})",
     "pairs": "Most confused", "pairs.none": "It is not confused with any other.",
     "cell.right": "{label}: right", "cell.count": "{n} of {all} texts of “{label}” ({p}).", "cell.surest": "The most confident first.", "cell.least": "The least confident first.",
     "cell.more": "{n} more were not kept.", "cell.open": "Ask the model about this text", "cell.cut": "beginning only",
-    "mistakes": "The most confident mistakes", "mistakes.largest": "The largest errors", "mistakes.note": "Expected → predicted. Look at these first: some are wrong labels.", "grid.left": "{n} more are not shown.",
+    "mistakes.off": "off by {n}", "texts.more": "{n} more", "mistakes": "The most confident mistakes", "mistakes.largest": "The largest errors", "mistakes.note": "Expected → predicted. Look at these first: some are wrong labels.", "grid.left": "{n} more are not shown.",
     "language": "Language"
   },
   "zh": {
@@ -74,12 +74,12 @@ export default {
     "view.evaluation": "评测", "output": "输出层",
     "evaluation.none": "模型目录中没有 evaluation.json；bothways finetune 会写入该文件。", "evaluation.empty": "未评测：没有留出任何行。", "evaluation.on": "评测数据：{table}。",
     "matrix": "混淆矩阵", "matrix.note": "行是期望类别，列是预测类别；颜色越深，占该行的比例越大。点击数字查看文本。",
-    "matrix.corner": "期望 ↓ 预测 →", "matrix.others": "其他", "matrix.all": "文本数", "matrix.class": "类别", "matrix.most": "{n} 类中最易混淆的",
+    "matrix.expected": "期望 ↓", "matrix.predicted": "预测 →", "matrix.others": "其他", "matrix.all": "文本数", "matrix.class": "类别", "matrix.most": "{n} 类中最易混淆的",
     "matrix.cell": "期望 {expected}，预测 {predicted}：{n} / {all} 条（{p}）",
     "pairs": "最易混淆的类别", "pairs.none": "没有与其他类别混淆。",
     "cell.right": "{label}：答对", "cell.count": "“{label}”的 {all} 条文本中有 {n} 条（{p}）。", "cell.surest": "把握最大的在前。", "cell.least": "把握最小的在前。",
     "cell.more": "另有 {n} 条没有保存。", "cell.open": "用这段文本询问模型", "cell.cut": "只有开头",
-    "mistakes": "把握最大的错误", "mistakes.largest": "误差最大的文本", "mistakes.note": "期望 → 预测。请先看这些：其中有些是标签错误。", "grid.left": "另有 {n} 项未显示。",
+    "mistakes.off": "相差 {n}", "texts.more": "再显示 {n} 条", "mistakes": "把握最大的错误", "mistakes.largest": "误差最大的文本", "mistakes.note": "期望 → 预测。请先看这些：其中有些是标签错误。", "grid.left": "另有 {n} 项未显示。",
     "language": "语言"
   }
 }
