@@ -22,7 +22,11 @@ const whole = (number) => number.toLocaleString("en");
 const isMany = (shown) => shown.labels.length > MOST_CLASSES;
 const touches = (one, focused) => focused < 0 || one.expected === focused || one.predicted === focused;
 const isRight = (one) => one.expected === one.predicted;
-const choose = (shown, expected, predicted) => (cell.value = { expected: shown.labels[expected], predicted: shown.labels[predicted] });
+let byHand = false; // what a link opens does not scroll away from the matrix
+const choose = (shown, expected, predicted) => {
+  byHand = true;
+  cell.value = { expected: shown.labels[expected], predicted: shown.labels[predicted] };
+};
 
 export function Evaluation() {
   const each = model(first.value);
@@ -149,7 +153,10 @@ function Pairs({ shown, focused, at }) {
 function Cell({ shown, expected, predicted }) {
   const place = useRef(null);
   const [most, setMost] = useState(SHOWN);
-  useEffect(() => void (place.current.getBoundingClientRect().top > innerHeight - 120 && place.current.scrollIntoView({ block: "center" })), []);
+  useEffect(() => {
+    if (byHand && place.current.getBoundingClientRect().top > innerHeight - 120) place.current.scrollIntoView();
+    byHand = false;
+  }, []);
   const one = shown.cells.find((each) => each.expected === expected && each.predicted === predicted) ?? { expected, predicted, count: 0, texts: [] };
   const all = shown.totals[expected];
   const [truth, said] = [shown.labels[expected], shown.labels[predicted]];
