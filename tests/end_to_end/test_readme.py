@@ -125,7 +125,6 @@ def test_both_languages_show_the_same() -> None:
         "docs/pretraining.md",
         "docs/distillation.md",
         "docs/serving.md",
-        "docs/explaining.md",
     ],
 )
 def test_links_lead_somewhere(readme: str) -> None:
