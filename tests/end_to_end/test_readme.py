@@ -123,7 +123,7 @@ def test_both_languages_show_the_same() -> None:
         "docs/decisions.md",
         "docs/log.md",
         "docs/pretraining.md",
-        "docs/distillation.md",
+        "docs/guide/learning/distillation.md",
         "docs/serving.md",
         "docs/explaining.md",
     ],
