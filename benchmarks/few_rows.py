@@ -23,6 +23,7 @@ from sklearn.metrics import accuracy_score
 
 from bothways import TextClassifier
 from bothways.baselines.bag_of_words import BagOfWords
+from results import add_save, save
 from shipped_encoders import TABLES
 
 SVM = "TF-IDF + linear SVM"
@@ -126,8 +127,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--test-rows", type=int, default=0, help="rows to evaluate on, at most; 0: all")
     parser.add_argument("--choosing", action="store_true", help="stay within the training tables")
+    add_save(parser)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*texts are longer than")
+    means: dict[str, Any] = {}
     look_up = remembered(arguments.done, lambda run: result(arguments.data, run))
     print("| table | rows | method | accuracy ± deviation | each | seconds of training |\n|---|---|---|---|---|---|")
     for table, rows in product(arguments.tables, arguments.rows):
@@ -137,6 +140,10 @@ def main() -> None:
                 for seed in arguments.seeds
             ]
             figures = [entry["accuracy"] for entry in found]
+            means.setdefault(table, {}).setdefault(str(rows), {})[method] = {
+                "accuracy": 100 * np.mean(figures),
+                "deviation": 100 * np.std(figures),
+            }
             each = ", ".join(f"{figure:.1%}" for figure in figures)
             seconds = np.median([entry["seconds"] for entry in found])
             print(
@@ -144,6 +151,7 @@ def main() -> None:
                 f"| {seconds:.0f} |",
                 flush=True,
             )
+    save(arguments.save, means)
 
 
 if __name__ == "__main__":

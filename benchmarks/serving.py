@@ -29,6 +29,7 @@ from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine
 from bothways.model.config import OutputConfig
 from load import Outcome, closed, open_
+from results import add_save, save
 
 
 def baseline(model: str, port: int) -> None:
@@ -118,8 +119,8 @@ def told(name: str, outcome: Outcome, expected: list[dict[str, float]], cpu: flo
     return rate
 
 
-def overload(port: int, texts: list[str], rate: float, seconds: float, deadline: float) -> None:
-    """Three times as many requests as the server can answer."""
+def overload(port: int, texts: list[str], rate: float, seconds: float, deadline: float) -> dict[str, float]:
+    """Three times as many requests as the server can answer → how soon they were refused or answered."""
     outcome = asyncio.run(open_(port, texts, 3 * rate, seconds))
     status, took = np.array(outcome.statuses), np.array(outcome.seconds)
     refused, answered = took[status == 429], took[status == 200]
@@ -131,6 +132,11 @@ def overload(port: int, texts: list[str], rate: float, seconds: float, deadline:
         print(f"refused within: median {middle:.0f} ms, 99th percentile {late:.0f} ms; {soon:.1%} within 50 ms")
     middle, last = np.median(answered), answered.max()
     print(f"answered within: median {middle:.2f} s, at most {last:.2f} s; deadline {deadline:g} s")
+    return {
+        "refused_within_50_ms_percent": 100 * float(np.mean(refused < 0.05)) if len(refused) else 100.0,
+        "slowest_answer_seconds": float(last),
+        "deadline_seconds": deadline,
+    }
 
 
 def main() -> None:
@@ -144,6 +150,7 @@ def main() -> None:
     parser.add_argument("--deadline", type=float, default=5.0, help="of a request in the overload")
     parser.add_argument("--port", type=int, default=8417)
     parser.add_argument("--baseline", help=argparse.SUPPRESS)
+    add_save(parser)
     given = parser.parse_args()
     if given.baseline:
         baseline(given.baseline, given.port)
@@ -163,12 +170,14 @@ def main() -> None:
             print(f"{rate / alone:.0%} of the engine offline; memory {before:.0f} MB, then {megabytes(server):.0f} MB")
         with started([*serve, "--deadline", str(given.deadline)], given.port):
             asyncio.run(closed(given.port, texts, 4, 3.0))
-            overload(given.port, texts, rate, min(20.0, given.seconds), given.deadline)
+            overloaded = overload(given.port, texts, rate, min(20.0, given.seconds), given.deadline)
         with started([sys.executable, __file__, "--baseline", str(model), *port], given.port) as server:
             cpu = cpu_seconds(server)
             outcome = asyncio.run(closed(given.port, texts, given.clients, given.seconds / 4))
             theirs = told("pipeline behind FastAPI", outcome, expected, cpu_seconds(server) - cpu)
         print(f"ours / pipeline: {rate / theirs:.1f} times, on {os.cpu_count()} cores")
+        rates = {"ours": rate, "pipeline": theirs, "offline": alone, "times_pipeline": rate / theirs}
+        save(given.save, {"texts_per_second": rates, "percent_of_offline": 100 * rate / alone, "overload": overloaded})
 
 
 if __name__ == "__main__":

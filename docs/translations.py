@@ -1,7 +1,7 @@
-"""Which version of a page its translation translates: `python docs/translations.py` after a translation is up to date.
+"""Which version of a page a translation is of: `python docs/translations.py` after the translation is up to date.
 
-The first line of `page.zh.md` names the digest of `page.md`; a test fails where they differ. So a page that changes asks
-for its translation.
+The first line of `page.zh.md` names the digest of `page.md`; a test fails where they differ. So a page that changes
+asks for its translation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The guide as a site, in one of its two languages: `make docs` builds it twice.
 
-A page is `page.md` in English and `page.zh.md` in Chinese. `GUIDE_LANGUAGE` says which are read; nothing of the site is
-loaded from elsewhere (formulas: KaTeX, whose style and fonts lie in `_static/katex`, its script in `sphinxcontrib-katex`).
+A page is `page.md` in English and `page.zh.md` in Chinese. `GUIDE_LANGUAGE` says which are read; nothing is
+loaded from elsewhere (formulas: KaTeX, style and fonts in `_static/katex`, script in `sphinxcontrib-katex`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
     <!-- hidden ... -->  Python that is run and not shown
     <!-- not run: WHY --> the block below is left alone
 
-Compared means: `...` stands for anything, white space does not count, and a number may be off by one in the last digit shown.
+Compared means: `...` stands for anything, white space does not count, and a number may be off by one in the last digit
+that is shown.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def examples(page: Path) -> list[Example]:
 
 
 def run(page: Path) -> int:
-    """Run a page in the current folder; returns how many examples it has. Raises sybil's failure for the first fault."""
+    """Run a page in the current folder → how many examples it has. Raises sybil's failure for the first fault."""
     found = examples(page)
     for example in found:
         example.evaluate()
