@@ -49,7 +49,7 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: P
 
 
 def test_every_page_is_written_in_both_languages() -> None:
-    assert TRANSLATIONS == sorted(page.replace(".md", ".zh.md") for page in examples.pages())
+    assert sorted(page.replace(".md", ".zh.md") for page in examples.pages()) == TRANSLATIONS
 
 
 @pytest.mark.parametrize("translation", TRANSLATIONS)
