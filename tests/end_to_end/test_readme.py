@@ -124,7 +124,6 @@ def test_both_languages_show_the_same() -> None:
         "docs/log.md",
         "docs/pretraining.md",
         "docs/distillation.md",
-        "docs/guide/hands_on/serving.md",
         "docs/explaining.md",
     ],
 )
