@@ -96,14 +96,6 @@ def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.shape(names["classifier"].predict(texts)) == (40,)
 
 
-def test_the_guide_to_pretraining(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "documents.txt").write_bytes((folder / "reviews.txt").read_bytes())
-    from_documents, going_on = blocks("docs/pretraining.md", "bash")
-    run(from_documents, tmp_path)
-    run(going_on, tmp_path)
-    assert json.loads((tmp_path / "further" / "metrics.json").read_text("utf-8"))["updates"] == 20
-
-
 def test_both_languages_show_the_same() -> None:
     """Only the comments differ."""
 
@@ -122,7 +114,7 @@ def test_both_languages_show_the_same() -> None:
         "CHANGELOG.md",
         "docs/decisions.md",
         "docs/log.md",
-        "docs/pretraining.md",
+        "docs/guide/hands_on/your_encoder.md",
         "docs/distillation.md",
         "docs/serving.md",
         "docs/explaining.md",
