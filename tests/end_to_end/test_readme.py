@@ -114,7 +114,6 @@ def test_both_languages_show_the_same() -> None:
         "CHANGELOG.md",
         "docs/decisions.md",
         "docs/log.md",
-        "docs/guide/hands_on/your_encoder.md",
         "docs/distillation.md",
         "docs/serving.md",
         "docs/explaining.md",
