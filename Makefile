@@ -12,8 +12,8 @@ test: .venv/dev.done  ## all tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/dev/bin/python -m pytest --numprocesses auto --dist worksteal
 
 docs: .venv/docs.done  ## the guide as a site, in English and Chinese: build/docs/index.html
-	GUIDE_LANGUAGE=en .venv/docs/bin/python -m sphinx -W -q docs/guide build/docs/en
-	GUIDE_LANGUAGE=zh .venv/docs/bin/python -m sphinx -W -q docs/guide build/docs/zh
+	GUIDE_LANGUAGE=en .venv/docs/bin/python -m sphinx -W -q -c docs/guide docs build/docs/en
+	GUIDE_LANGUAGE=zh .venv/docs/bin/python -m sphinx -W -q -c docs/guide docs build/docs/zh
 	cp docs/guide/_static/languages.html build/docs/index.html
 
 check: .venv/dev.done  ## format, lint, types, which room imports which

@@ -1,17 +1,20 @@
 """The guide as a site, in one of its two languages: `make docs` builds it twice.
 
-A page is `page.md` in English and `page.zh.md` in Chinese. `GUIDE_LANGUAGE` says which are read; nothing is
+The source folder is `docs`, since pages link to the decisions and the log. A page is `page.md` in English and
+`page.zh.md` in Chinese. `GUIDE_LANGUAGE` says which are read; nothing is
 loaded from elsewhere (formulas: KaTeX, style and fonts in `_static/katex`, script in `sphinxcontrib-katex`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
+logging.getLogger("jieba").setLevel(logging.WARNING)  # which the search index of Chinese pages asks for words
 CHINESE = os.environ.get("GUIDE_LANGUAGE", "en") == "zh"
 
 project = "bothways"
@@ -19,8 +22,8 @@ author = "the bothways authors"
 project_copyright = "the bothways authors, Apache-2.0"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinxcontrib.katex", "verbs", "languages"]
 language = "zh_CN" if CHINESE else "en"
-root_doc = "index.zh" if CHINESE else "index"
-include_patterns = ["**.zh.md"] if CHINESE else ["**.md"]
+root_doc = "guide/index.zh" if CHINESE else "guide/index"
+include_patterns = [*(["guide/**.zh.md"] if CHINESE else ["guide/**.md"]), "decisions.md", "log.md"]
 exclude_patterns = [] if CHINESE else ["**.zh.md"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block"]

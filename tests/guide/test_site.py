@@ -26,7 +26,19 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """The site in one language; warnings are errors."""
     out = tmp_path_factory.mktemp("site") / request.param
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", str(GUIDE), str(out)],
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-W",
+            "--keep-going",
+            "-q",
+            "-E",
+            "-c",
+            str(GUIDE),
+            str(GUIDE.parent),
+            str(out),
+        ],
         env=os.environ | {"GUIDE_LANGUAGE": request.param},
         capture_output=True,
         text=True,
