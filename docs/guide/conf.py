@@ -7,15 +7,17 @@ loaded from elsewhere (formulas: KaTeX, style and fonts in `_static/katex`, scri
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
-logging.getLogger("jieba").setLevel(logging.WARNING)  # which the search index of Chinese pages asks for words
 CHINESE = os.environ.get("GUIDE_LANGUAGE", "en") == "zh"
+if CHINESE:
+    import jieba  # finds words for the search index
+
+    jieba.setLogLevel("WARNING")
 
 project = "bothways"
 author = "the bothways authors"

@@ -1,11 +1,31 @@
-"""Every page links to itself in the other language: /en/model/attention.html ↔ /zh/model/attention.zh.html."""
+"""Every page links to itself in the other language: /en/guide/questions.html ↔ /zh/guide/questions.zh.html.
+
+Lines of Chinese are joined without the space that a browser would show for a line break.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
+
+
+WIDE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f“”‘’…—]"
+"""Characters that are written without spaces between."""
+BREAK = re.compile(rf"(?<={WIDE})\n(?=.)|(?<=.)\n(?={WIDE})")
+
+
+def join_lines(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave out line breaks beside a Chinese character, in what is not code."""
+    for text in list(doctree.findall(nodes.Text)):
+        if isinstance(text.parent, (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)):
+            continue
+        joined = BREAK.sub("", text.astext())
+        if joined != text.astext():
+            text.parent.replace(text, nodes.Text(joined))
 
 
 def add_link(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
@@ -20,4 +40,5 @@ def add_link(app: Sphinx, pagename: str, templatename: str, context: dict[str, A
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("html-page-context", add_link)
+    app.connect("doctree-read", join_lines)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,8 +1,8 @@
 """What every request passes before a route sees it: the key, the number at a time, its size, the time it may take.
 
 It is an ASGI application around another. It reads the body whole and watches the connection meanwhile, so that work for
-a client that has left is cancelled. What the queue has no room for is refused here, before its JSON is read: under three
-times the load that a server can bear, most of what arrives is refused, and refusing has to be cheap.
+a client that has left is cancelled. What the queue has no room for is refused here, before its JSON is read: under
+three times the load that a server can bear, most of what arrives is refused, and refusing has to be cheap.
 """
 
 from __future__ import annotations
