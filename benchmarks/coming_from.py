@@ -2,8 +2,9 @@
 
 Each peer runs as its own guide says: `transformers`' Trainer (32 texts a batch padded to their longest, fp32, three
 epochs), SetFit with its defaults, fastText as its tutorial ends, spaCy's default text classifier until the tenth of the
-rows that it holds out improves no more, scikit-learn with TF-IDF and logistic regression. The Trainer runs twice: at its guide's rate, which is
-for encoders 768 wide, and at one for the encoder at hand. Encoders are the same on both sides.
+rows that it holds out improves no more, scikit-learn with TF-IDF and logistic regression. The Trainer runs twice: at
+its guide's rate, which is for encoders 768 wide, and at one for the encoder at hand. Encoders are the same on both
+sides.
 
 SetFit makes pairs of rows, of which 1,000 rows have half a million. So it takes part with eight rows of each class, for
 which it is meant; `--setfit-steps` lets it take part with all rows, too, for so many updates.
