@@ -34,11 +34,6 @@ import pandas
 
 import results
 
-Predict = Callable[[list[str]], Sequence[str]]
-"""Texts → labels."""
-PER_CLASS = 8
-"""Rows of each class where there are few."""
-
 
 class Rows(NamedTuple):
     """Texts and their labels."""
@@ -52,6 +47,14 @@ class Rows(NamedTuple):
         return sorted(set(self.labels))
 
 
+Predict = Callable[[list[str]], Sequence[str]]
+"""Texts → labels."""
+Training = Callable[[Rows, Path], Predict]
+"""Rows and a folder to write into → what was learned. Libraries are imported before."""
+PER_CLASS = 8
+"""Rows of each class where there are few."""
+
+
 class Asked(NamedTuple):
     """What is left open in a run."""
 
@@ -60,58 +63,72 @@ class Asked(NamedTuple):
     setfit_steps: int
 
 
-def ours(rows: Rows, asked: Asked, scratch: Path) -> Predict:
+def ours(asked: Asked) -> Training:
     from bothways import TextClassifier
 
-    return TextClassifier(asked.encoder, seed=asked.seed).fit(*rows).predict
+    def train_on(rows: Rows, scratch: Path) -> Predict:
+        return TextClassifier(asked.encoder, seed=asked.seed).fit(*rows).predict
+
+    return train_on
 
 
-def scikit_learn(rows: Rows, asked: Asked, scratch: Path) -> Predict:
+def scikit_learn(asked: Asked) -> Training:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    words = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10))
-    return words.fit(*rows).predict
+    def train_on(rows: Rows, scratch: Path) -> Predict:
+        words = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10))
+        return words.fit(*rows).predict
+
+    return train_on
 
 
-def fasttext(rows: Rows, asked: Asked, scratch: Path) -> Predict:
+def fasttext(asked: Asked) -> Training:
     import fasttext as library
 
-    def prepared(text: str) -> str:
-        return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
+    def train_on(rows: Rows, scratch: Path) -> Predict:
+        def prepared(text: str) -> str:
+            return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
 
-    file = scratch / "train.txt"
-    number = {name: str(i) for i, name in enumerate(rows.names)}  # a label may have spaces
-    lines = [f"__label__{number[y]} {prepared(x)}\n" for x, y in zip(*rows, strict=True)]
-    file.write_text("".join(lines), "utf-8")
-    model = library.train_supervised(str(file), epoch=25, lr=1.0, wordNgrams=2, seed=asked.seed, verbose=0)
-    start = len("__label__")
-    return lambda texts: [rows.names[int(found[0][start:])] for found in model.predict(list(map(prepared, texts)))[0]]
+        file = scratch / "train.txt"
+        number = {name: str(i) for i, name in enumerate(rows.names)}  # a label may have spaces
+        lines = [f"__label__{number[y]} {prepared(x)}\n" for x, y in zip(*rows, strict=True)]
+        file.write_text("".join(lines), "utf-8")
+        model = library.train_supervised(str(file), epoch=25, lr=1.0, wordNgrams=2, seed=asked.seed, verbose=0)
+        start = len("__label__")
+        return lambda texts: [
+            rows.names[int(found[0][start:])] for found in model.predict(list(map(prepared, texts)))[0]
+        ]
+
+    return train_on
 
 
-def spacy(rows: Rows, asked: Asked, scratch: Path) -> Predict:
+def spacy(asked: Asked) -> Training:
     import spacy as library
     from spacy.cli.init_config import init_config
     from spacy.cli.train import train
     from spacy.tokens import DocBin
 
-    blank = library.blank("en")
-    parts = [DocBin(), DocBin()]
-    for i, (text, label) in enumerate(zip(*rows, strict=True)):
-        doc = blank(text)
-        doc.cats = {name: float(name == label) for name in rows.names}
-        parts[i % 10 == 0].add(doc)
-    for name, part in zip(("train", "dev"), parts, strict=True):
-        part.to_disk(scratch / f"{name}.spacy")
-    init_config(lang="en", pipeline=["textcat"], optimize="efficiency").to_disk(scratch / "config.cfg")
-    paths = {f"paths.{name}": str(scratch / f"{name}.spacy") for name in ("train", "dev")}
-    train(scratch / "config.cfg", scratch / "spacy", overrides={**paths, "training.seed": asked.seed})
-    pipeline = library.load(scratch / "spacy" / "model-best")
-    return lambda texts: [max(doc.cats, key=doc.cats.get) for doc in pipeline.pipe(texts)]
+    def train_on(rows: Rows, scratch: Path) -> Predict:
+        blank = library.blank("en")
+        parts = [DocBin(), DocBin()]
+        for i, (text, label) in enumerate(zip(*rows, strict=True)):
+            doc = blank(text)
+            doc.cats = {name: float(name == label) for name in rows.names}
+            parts[i % 10 == 0].add(doc)
+        for name, part in zip(("train", "dev"), parts, strict=True):
+            part.to_disk(scratch / f"{name}.spacy")
+        init_config(lang="en", pipeline=["textcat"], optimize="efficiency").to_disk(scratch / "config.cfg")
+        paths = {f"paths.{name}": str(scratch / f"{name}.spacy") for name in ("train", "dev")}
+        train(scratch / "config.cfg", scratch / "spacy", overrides={**paths, "training.seed": asked.seed})
+        pipeline = library.load(scratch / "spacy" / "model-best")
+        return lambda texts: [max(doc.cats, key=doc.cats.get) for doc in pipeline.pipe(texts)]
+
+    return train_on
 
 
-def transformers(rows: Rows, asked: Asked, scratch: Path, *, rate: float | None) -> Predict:
+def transformers(asked: Asked, *, rate: float | None) -> Training:
     """`rate` None: 2e-5, as for 768 columns, times the cube of how much narrower the encoder is."""
     import torch
     from datasets import Dataset
@@ -124,51 +141,57 @@ def transformers(rows: Rows, asked: Asked, scratch: Path, *, rate: float | None)
         set_seed,
     )
 
-    set_seed(asked.seed)
-    tokenizer = AutoTokenizer.from_pretrained(asked.encoder)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        asked.encoder, num_labels=len(rows.names), id2label=dict(enumerate(rows.names)), dtype=torch.float32
-    )
-    longest = model.config.max_position_embeddings
-    encoded = tokenizer(rows.texts, truncation=True, max_length=longest)
-    labels = [rows.names.index(label) for label in rows.labels]
-    arguments = TrainingArguments(
-        output_dir=str(scratch / "trainer"),
-        learning_rate=2e-5 * (768 / model.config.hidden_size) ** 3 if rate is None else rate,
-        per_device_train_batch_size=32,
-        num_train_epochs=3,
-        weight_decay=0.01,
-        seed=asked.seed,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-    )
-    dataset = Dataset.from_dict({**encoded, "label": labels})
-    Trainer(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer).train()
-    classify = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, batch_size=32)
-    return lambda texts: [answer["label"] for answer in classify(texts, truncation=True, max_length=longest)]
+    def train_on(rows: Rows, scratch: Path) -> Predict:
+        set_seed(asked.seed)
+        tokenizer = AutoTokenizer.from_pretrained(asked.encoder)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            asked.encoder, num_labels=len(rows.names), id2label=dict(enumerate(rows.names)), dtype=torch.float32
+        )
+        longest = model.config.max_position_embeddings
+        encoded = tokenizer(rows.texts, truncation=True, max_length=longest)
+        labels = [rows.names.index(label) for label in rows.labels]
+        arguments = TrainingArguments(
+            output_dir=str(scratch / "trainer"),
+            learning_rate=2e-5 * (768 / model.config.hidden_size) ** 3 if rate is None else rate,
+            per_device_train_batch_size=32,
+            num_train_epochs=3,
+            weight_decay=0.01,
+            seed=asked.seed,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        )
+        dataset = Dataset.from_dict({**encoded, "label": labels})
+        Trainer(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer).train()
+        classify = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, batch_size=32)
+        return lambda texts: [answer["label"] for answer in classify(texts, truncation=True, max_length=longest)]
+
+    return train_on
 
 
-def setfit(rows: Rows, asked: Asked, scratch: Path) -> Predict:
+def setfit(asked: Asked) -> Training:
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
 
-    model = SetFitModel.from_pretrained(asked.encoder, labels=rows.names)
-    model.model_body.float()
-    arguments = TrainingArguments(
-        output_dir=str(scratch / "setfit"),
-        max_steps=asked.setfit_steps if len(rows.texts) > PER_CLASS * len(rows.names) else -1,
-        seed=asked.seed,
-        save_strategy="no",
-        report_to="none",
-        show_progress_bar=False,
-    )
-    dataset = Dataset.from_dict({"text": rows.texts, "label": rows.labels})
-    Trainer(model=model, args=arguments, train_dataset=dataset).train()
-    return lambda texts: list(model.predict(texts, show_progress_bar=False))
+    def train_on(rows: Rows, scratch: Path) -> Predict:
+        model = SetFitModel.from_pretrained(asked.encoder, labels=rows.names)
+        model.model_body.float()
+        arguments = TrainingArguments(
+            output_dir=str(scratch / "setfit"),
+            max_steps=asked.setfit_steps if len(rows.texts) > PER_CLASS * len(rows.names) else -1,
+            seed=asked.seed,
+            save_strategy="no",
+            report_to="none",
+            show_progress_bar=False,
+        )
+        dataset = Dataset.from_dict({"text": rows.texts, "label": rows.labels})
+        Trainer(model=model, args=arguments, train_dataset=dataset).train()
+        return lambda texts: list(model.predict(texts, show_progress_bar=False))
+
+    return train_on
 
 
-METHODS: dict[str, Callable[[Rows, Asked, Path], Predict]] = {
+METHODS: dict[str, Callable[[Asked], Training]] = {
     "ours": ours,
     "transformers": partial(transformers, rate=2e-5),
     "transformers_rate": partial(transformers, rate=None),
@@ -211,8 +234,9 @@ def drawn(folder: Path, amount: int | None, test_rows: int, seed: int) -> tuple[
 def run(method: str, train: Rows, test: Rows, asked: Asked) -> dict[str, float]:
     """Train, then classify the test rows twice; the second time counts."""
     with tempfile.TemporaryDirectory() as scratch:
+        train_on = METHODS[method](asked)
         started = time.perf_counter()
-        predict = METHODS[method](train, asked, Path(scratch))
+        predict = train_on(train, Path(scratch))
         fitted = time.perf_counter()
         predicted = predict(test.texts)
         again = time.perf_counter()
