@@ -41,6 +41,7 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/few_rows.py --data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/comparison.py --data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/label_errors.py --data $(DATA))
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/coming_from.py --data $(DATA) --save coming_from)
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/what_to_label.py --data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/explaining.py --data $(DATA))
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/evaluation.py
