@@ -12,7 +12,6 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-
 WIDE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f“”‘’…—]"
 """Characters that are written without spaces between."""
 BREAK = re.compile(rf"(?<={WIDE})\n(?=.)|(?<=.)\n(?={WIDE})")
