@@ -24,6 +24,10 @@ from bothways.formats.hub import AUTO
 from bothways.terminal import require_standard_output, say, show_metrics, show_rows
 
 
+SURE = 0.9
+"""The share of labels that a model has to give as they are, for its doubts to be told without a warning."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinetuningFlags(ToldInOneSentence, FinetuningConfig):
     """How a classifier is trained."""
@@ -76,6 +80,11 @@ def check(
     show(done.findings, sys.stdout)
     if done.errors is not None:
         say(f"{len(done.errors):,} of {len(done.table):,} labels are probably wrong, the least likely first.")
+        if done.agreement < SURE:
+            say(
+                f"What doubts them gives {done.agreement:.0%} of all labels as they are, so it is often wrong itself: "
+                "look at each before you change it."
+            )
     if done.errors is not None and model:
         say("A model that was trained on these rows believes their labels; then --folds 5 finds more of the errors.")
     rows = as_rows(done.table, done.to_label if to_label else done.errors or [])

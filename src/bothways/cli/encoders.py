@@ -71,7 +71,7 @@ def corpus_build(
 
     Args:
         inputs: Text (a blank line between documents), JSON lines or Parquet (column text); compressed or not.
-        tokenizer: Directory of a tokenizer or a model.
+        tokenizer: Directory of a tokenizer or a model, or the name of a shipped encoder.
         out: Directory to write.
         duplicates: Documents to drop: none, those that were there before, or also those nearly the same.
         words: What tells words apart, for hiding them whole: spaces, or jieba for Chinese, too.

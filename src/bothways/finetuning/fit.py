@@ -32,8 +32,10 @@ def resolved_for(
     config: FinetuningConfig, bert: Bert, rows: int, outputs: Sequence[OutputConfig] = (), *, long: float = 0.0
 ) -> ResolvedConfig:
     """The settings with what is left open chosen for an encoder, a table of `rows`, `outputs` and this machine.
-    `long`: see `share_of_long`."""
+    `long`: see `share_of_long`. Of a text no more tokens are read than the encoder has positions."""
     encoder, device = bert.config.encoder, default_device()
+    if config.max_length is not None:
+        config = replace(config, max_length=min(config.max_length, encoder.max_positions))
     return resolved(
         config,
         width=encoder.hidden_size,

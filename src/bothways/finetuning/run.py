@@ -117,6 +117,9 @@ def finetune(
     print(report, file=sys.stderr)
     if encoder == AUTO and (more := about_larger(directory.name)):
         print(more, file=sys.stderr)
+    positions = bert.config.encoder.max_positions
+    if config.max_length is not None and config.max_length > positions:
+        print(f"The encoder has {positions:,} positions, so {positions:,} tokens are read at once.", file=sys.stderr)
     long = share_of_long(config, bert, tokenizer, data.train)
     chosen = resolved_for(config, bert, len(data.train), data.outputs, long=long)
     if chosen.long_texts == "windows" and config.long_texts is None:

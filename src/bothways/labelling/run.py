@@ -37,6 +37,8 @@ class Checked:
     findings: list[Finding]
     errors: list[Suggestion] | None = None
     """Labels that are probably wrong, if they were looked for."""
+    agreement: float = 1.0
+    """The share of labels that those who doubted would have given, too: where it is low, many doubts are mistaken."""
     to_label: list[Suggestion] = field(default_factory=list)
     """Rows without a label that are worth one, the most uncertain first."""
 
@@ -74,21 +76,29 @@ def check(
     findings = check_tables(tables)
     reader = engine or frozen(encoder, table)
     findings += check_tokens(name, table, reader.tokenizer, reader.config.longest)
-    errors = None
+    errors, agreement = None, 1.0
     if engine is not None:
         known = tuple(task for task in engine.tasks if task.name in table.values)
-        errors = doubted(table, known, probabilities_of(engine, table)) if known else None
+        if known:
+            errors, agreement = doubted(table, known, probabilities_of(engine, table))
     elif folds is not None:
-        errors = doubted(table, *cross_validated(table, folds))
-    return Checked(table, findings, errors, next_to_label(table, reader, to_label) if to_label else [])
+        errors, agreement = doubted(table, *cross_validated(table, folds))
+    return Checked(table, findings, errors, agreement, next_to_label(table, reader, to_label) if to_label else [])
 
 
 # ── Labels that are probably wrong ───────────────────────────────────────────────────────────────────────────────────
 
 
-def doubted(table: Table, tasks: Sequence[Task], probabilities: Probabilities) -> list[Suggestion]:
-    """`label_errors` of every output that has labels."""
-    return label_errors(table, [task for task in tasks if task.names_labels], probabilities)
+def doubted(table: Table, tasks: Sequence[Task], probabilities: Probabilities) -> tuple[list[Suggestion], float]:
+    """`label_errors` of every output that has labels, and the share of labels that the model would have given, too."""
+    tasks = [task for task in tasks if task.names_labels]
+    same = [
+        task.same(value, task.decided(task.decide(probabilities[task.name][i])))
+        for task in tasks
+        for i, (value, target) in enumerate(zip(table.values[task.name], table.targets(task), strict=True))
+        if task.labelled(target)
+    ]
+    return label_errors(table, tasks, probabilities), float(np.mean(same)) if same else 1.0
 
 
 def probabilities_of(engine: Engine, table: Table) -> Probabilities:
