@@ -83,6 +83,11 @@ def test_every_kind_alone_and_all_together(
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert f"bothways evaluate {tmp_path / 'out'} FILE" in page
     assert page.count("where it errs") + page.count("Where it errs") == len(outputs)
+    seen = json.loads((tmp_path / "out" / "evaluation.json").read_text("utf-8"))["outputs"]
+    assert [output["name"] for output in seen] == [spec.partition("=")[0] for spec in outputs]
+    for output in seen:
+        assert sum(output["totals"]) == sum(cell["count"] for cell in output["cells"])
+        assert bool(output["cells"]) == (output["kind"] == "single")
 
     bert, tokenizer, report = load_model(tmp_path / "out")
     assert not report.untrained

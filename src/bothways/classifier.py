@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from bothways.explanation.result import Explanation
 from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
 from bothways.finetuning.fit import fit
 from bothways.formats.hub import AUTO, locate
+from bothways.formats.publishing import MESSAGE, push
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.hardware import NumberFormat
@@ -66,8 +69,8 @@ class TextClassifier(TextEstimator):
         seed: int = 0,
         verbose: bool = False,
     ) -> None:
-        """`encoder`: a directory, a shipped encoder (en-mini, zh-mini) or a hub id; `auto` is the shipped one for the
-        language of the texts. The rest as in `FinetuningConfig`."""
+        """`encoder`: a directory, a shipped encoder (en-mini, zh-mini) or a hub id, with @ and a revision or
+        without; `auto` is the shipped one for the language of the texts. The rest as in `FinetuningConfig`."""
         self.encoder = encoder
         self.epochs = epochs
         self.batch_size = batch_size
@@ -172,9 +175,26 @@ class TextClassifier(TextEstimator):
             raise NotFittedError("This TextClassifier has not learned anything yet; call fit first.")
         save_model(path, self.bert_, self.tokenizer_, overwrite=overwrite)
 
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, revision: str | None = None, commit_message: str = MESSAGE
+    ) -> str:
+        """Send it to the Hugging Face hub, as `save` writes it, and get its address. `HF_TOKEN` or `hf auth login` says
+        who sends.
+
+        `repo_id`: such as my-name/my-model; made if there is none, public unless `private`. `revision`: the branch.
+        Raises InputError if the hub cannot be reached or does not take it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / "model")
+            return push(Path(folder) / "model", repo_id, private=private, revision=revision, message=commit_message)
+
     @classmethod
-    def load(cls, path: str | os.PathLike, *, precision: NumberFormat | None = None) -> TextClassifier:
-        """Read a model directory with a single-label output; labels come back as what `fit` was given."""
+    def load(
+        cls, path: str | os.PathLike, *, revision: str | None = None, precision: NumberFormat | None = None
+    ) -> TextClassifier:
+        """Read a model directory, or a model of the Hugging Face hub, with a single-label output; labels come back as
+        what `fit` was given. `revision`: a branch, tag or commit of the hub's."""
+        path = path if revision is None else f"{os.fspath(path)}@{revision}"
         bert, tokenizer = load_classifier(path)
         tasks = [task for task in tasks_of(bert.config.outputs) if isinstance(task, SingleLabel)]
         if len(tasks) != 1:

@@ -4,6 +4,8 @@ tokenizer.json, vocab.txt   the entries; tokenizer.json comes first where both a
 tokenizer_config.json       how texts are cleaned, which tokens are never split; it overrules tokenizer.json
 special_tokens_map.json, added_tokens.json   the same tokens in older directories, read only if tokenizer_config.json
                             has no `added_tokens_decoder`
+
+Directories that Google published have vocab.txt alone, beside a bert_config.json (see `lowercases`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ LONGEST_WORD = 100
 """Characters; a longer word is an unknown one."""
 
 SETTINGS = "tokenizer_config.json"
+GOOGLE_SETTINGS = "bert_config.json"
+"""What Google's directories have in place of config.json; it says nothing of the tokenizer."""
 BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer")
 """Tokenizers that take the entries alone from tokenizer.json and build the rest from the settings."""
 CLEANING: dict[str, tuple[str, tuple[object, ...]]] = {
@@ -156,9 +160,38 @@ def read_settings(directory: Path) -> dict[str, Any]:
     config = directory / "config.json"
     content = read_json_object(config) if config.is_file() else {}
     name = settings.get("tokenizer_class") or content.get("tokenizer_class")
+    if is_google(directory):
+        settings = {"do_lower_case": lowercases(directory / "vocab.txt")}
+        name = BERT_CLASSES[0]
     if name is None and (settings or content):
         name = BERT_CLASSES[0]
     return {**settings, "tokenizer_class": str(name).removesuffix("Fast")}
+
+
+def is_google(directory: Path) -> bool:
+    """Whether a directory says no more of its tokenizer than vocab.txt does, as those that Google published."""
+    told = any((directory / name).is_file() for name in (SETTINGS, "tokenizer.json", "config.json"))
+    return (directory / GOOGLE_SETTINGS).is_file() and (directory / "vocab.txt").is_file() and not told
+
+
+def lowercases(path: Path) -> bool:
+    """Whether texts lose case and accents before a vocab.txt cuts them.
+
+    Nothing in Google's directories says so, and their names only as long as they are not renamed. But a vocabulary that
+    keeps case has the letters A to Z, and one that does not has none of them: no text that it was learned from had any.
+    """
+    letters = {*"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return not any(line.strip() in letters for line in lines)
+
+
+def cleaning_of_google(directory: Path) -> str:
+    """What was concluded from vocab.txt, to be said; nothing for directories that have it in writing."""
+    if not is_google(directory):
+        return ""
+    if lowercases(directory / "vocab.txt"):
+        return "vocab.txt has no capital letters, so texts lose case and accents"
+    return "vocab.txt has capital letters, so texts keep case and accents"
 
 
 def added_tokens(

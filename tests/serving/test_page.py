@@ -7,20 +7,25 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx
+import numpy as np
 import pytest
 from conftest import random_bert
+from evaluation.test_report import findings, single
 
+from bothways.evaluation.stored import EVALUATION, evaluation_json
 from bothways.formats.writing import save_model
 from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.serving.routes.page import contents
+from bothways.tasks import TASKS
 from bothways.tokenizer import Tokenizer
-from serving.conftest import Live, served
+from serving.conftest import MOOD, Live, served
 
 PAGE = Path(str(files("bothways.serving") / "page"))
 OWN = sorted(file for file in PAGE.iterdir() if file.is_file())
@@ -173,7 +178,7 @@ def test_the_page_asks_for_the_key_itself(mood: Path) -> None:
         assert client.get("/page/app.js").status_code == 200
         assert client.post("/page/app.js").status_code == 401
         assert client.post("/", json={"inputs": "a film"}).status_code == 401
-        for path in ("/models", "/models/mood/card", "/models/mood/report"):
+        for path in ("/models", "/models/mood/card", "/models/mood/report", "/models/mood/evaluation"):
             assert client.get(path).status_code == 401
 
 
@@ -189,6 +194,73 @@ def rendered(address: str, tmp_path: Path, width: int = 1280, **state: str) -> s
     return done.stdout
 
 
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def evaluated(place: Path) -> Path:
+    """A model's directory with an evaluation in it: of a few classes that have a matrix, of many, and of a number."""
+    many = single([f"class {i}" for i in range(150)], 400)
+    many = replace(many, task=TASKS["single"](replace(many.task.output, name="many")))
+    stars = OutputConfig(name="stars", kind="regression")
+    one = np.linspace(0, 5, 400)
+    number = replace(
+        many, task=TASKS["regression"](stars), expected=one.tolist(), probabilities=one[::-1].reshape(400, 1)
+    )
+    found = findings(single(["bad", "good", HOSTILE], 400), many, number, texts=[f"a {HOSTILE} film"] * 400)
+    (place / EVALUATION).write_text(evaluation_json(found), "utf-8")
+    return place
+
+
+@pytest.fixture(scope="module")
+def seen(
+    tmp_path_factory: pytest.TempPathFactory, encoder_config: EncoderConfig, tokenizer: Tokenizer
+) -> Iterator[Live]:
+    """A server of a classifier that has an evaluation."""
+    place = tmp_path_factory.mktemp("seen") / "seen"
+    save_model(place, random_bert(encoder_config, MOOD), tokenizer)
+    with served(evaluated(place)) as running:
+        yield running
+
+
+def test_the_evaluation_is_served_as_it_was_written(seen: Live, client: httpx.Client) -> None:
+    with httpx.Client(base_url=seen.address) as asked:
+        response = asked.get("/models/seen/evaluation")
+        assert response.headers["content-type"] == "application/json"
+        assert [output["name"] for output in response.json()["outputs"]] == ["label", "many", "stars"]
+        assert asked.get("/models").json()["models"][0]["evaluation"]
+    assert not client.get("/models").json()["models"][0]["evaluation"]
+    for name in ("mood", "none"):
+        assert client.get(f"/models/{name}/evaluation").status_code == 404
+
+
+def cells_without_labels(written: str) -> str:
+    told = json.loads(written)
+    told["outputs"][0]["labels"], told["outputs"][0]["totals"] = [], []
+    return json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda written: written[:1000],
+        lambda written: "[]",
+        lambda written: written.replace('"score":', '"score":9'),
+        lambda written: "[" * 100_000,
+        lambda written: " " * 5_000_000,
+        cells_without_labels,
+    ],
+)
+def test_an_evaluation_that_cannot_be_read_gets_a_sentence(
+    tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer, spoilt: Callable[[str], str]
+) -> None:
+    save_model(tmp_path / "it", random_bert(encoder_config, MOOD), tokenizer)
+    written = (evaluated(tmp_path / "it") / EVALUATION).read_text("utf-8")
+    (tmp_path / "it" / EVALUATION).write_text(spoilt(written))
+    with served(tmp_path / "it") as live, httpx.Client(base_url=live.address) as client:
+        response = client.get("/models/it/evaluation")
+        assert (response.status_code, response.json()["error_type"]) == (424, "Backend")
+
+
 @pytest.fixture(scope="module")
 def three(
     mood: Path,
@@ -197,12 +269,14 @@ def three(
     encoder_config: EncoderConfig,
     tokenizer: Tokenizer,
 ) -> Iterator[Live]:
-    """A server of two classifiers and an encoder that guesses words."""
-    place = tmp_path_factory.mktemp("three") / "guesser"
+    """A server of two classifiers, of which one has an evaluation, and an encoder that guesses words."""
+    first = tmp_path_factory.mktemp("three") / "mood"
+    shutil.copytree(mood, first)
+    place = first.parent / "guesser"
     save_model(
         place, random_bert(encoder_config, OutputConfig(name="mlm", kind="masked_lm", reads="masked")), tokenizer
     )
-    with served(mood, several, place) as running:
+    with served(evaluated(first), several, place) as running:
         yield running
 
 
@@ -211,7 +285,13 @@ def three(
 @pytest.mark.parametrize(("language", "width"), [("en", 1280), ("zh", 390)])
 @pytest.mark.parametrize(
     ("view", "drawn"),
-    [("text", 'class="score"'), ("lines", 'class="lines"'), ("game", 'class="sentence"'), ("flow", 'class="flow"')],
+    [
+        ("text", 'class="score"'),
+        ("lines", 'class="lines"'),
+        ("evaluation", 'class="matrix few"'),
+        ("game", 'class="sentence"'),
+        ("flow", 'class="flow"'),
+    ],
 )
 def test_every_view_is_drawn_without_a_word_on_the_console(
     three: Live, tmp_path: Path, view: str, drawn: str, language: str, width: int
@@ -220,7 +300,7 @@ def test_every_view_is_drawn_without_a_word_on_the_console(
     page = rendered(three.address, tmp_path, width, v=view, t="a good film", l=language)
     words = exported("words.js")[language]
     assert drawn in page
-    assert all(words[f"view.{name}"] in page for name in ("text", "lines", "game", "flow"))
+    assert all(words[f"view.{name}"] in page for name in ("text", "lines", "evaluation", "game", "flow"))
     assert 'role="alert"' not in page
 
 
@@ -234,4 +314,42 @@ def test_a_browser_draws_the_state_that_is_in_the_link(live: Live, tmp_path: Pat
     assert drawn.count("<h2>") == 2
     assert len(re.findall(r'class="score">[\d.&lt;]+ %', drawn)) == 3 + 2 + 3
     assert re.search(r'class="word[^"]*"[^>]*>good</button>', drawn)
+    assert 'role="alert"' not in drawn
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser, chromium")
+@pytest.mark.parametrize(("language", "width"), [("en", 1280), ("zh", 390)])
+def test_a_cell_in_the_link_shows_its_texts_and_no_label_becomes_html(
+    seen: Live, tmp_path: Path, language: str, width: int
+) -> None:
+    drawn = rendered(seen.address, tmp_path, width, v="evaluation", l=language, x="bad", y=HOSTILE)
+    assert len(re.findall(r'<td class="(?:right|wrong)', drawn)) == 9
+    assert len(re.findall(r'aria-pressed="true"[^>]*aria-label="[^"]*bad', drawn)) == 1
+    assert re.search(r'<span class="said"[^>]*>&lt;img src=x', drawn)
+    assert "a &lt;img src=x onerror=alert(1)&gt; film</button><small>" in drawn
+    assert "<img" not in drawn
+    assert 'role="alert"' not in drawn
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser, chromium")
+def test_of_many_classes_some_are_drawn_and_a_number_has_no_matrix(seen: Live, tmp_path: Path) -> None:
+    many = rendered(seen.address, tmp_path, v="evaluation", l="en", o="many")
+    assert 0 < len(re.findall(r'<td class="(?:right|wrong)', many)) <= 100
+    assert many.count("<option") == 3 + 151
+    assert 'class="pairs"' in many
+    focused = rendered(seen.address, tmp_path, v="evaluation", l="en", o="many", c="class 7")
+    assert '<th scope="row" title="class 7">' in focused
+    number = rendered(seen.address, tmp_path, v="evaluation", l="en", o="stars")
+    assert "Off by" in number
+    assert "off by 5" in number
+    assert 'class="matrix' not in number
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser, chromium")
+def test_a_model_without_an_evaluation_says_where_one_comes_from(live: Live, tmp_path: Path) -> None:
+    drawn = rendered(live.address, tmp_path, v="evaluation", l="en")
+    assert exported("words.js")["en"]["evaluation.none"] in drawn
     assert 'role="alert"' not in drawn

@@ -62,18 +62,28 @@ def linear_svm() -> Any:
 
 
 def words_and_characters(texts: list[str]) -> Any:
-    """TF-IDF of what suits the language of `texts`, not fitted yet: words 1–2 and characters 1–4 within words where
-    spaces part words; characters 1–3 in Chinese, which has no spaces."""
+    """TF-IDF of what suits the language of `texts`, not fitted yet: as `words_or_characters` and, where spaces part
+    words, of characters 1–4 within words, too."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
 
-    shared = {"sublinear_tf": True, "min_df": 2 if len(texts) >= FEW_TEXTS else 1}
     if mostly_chinese(texts):
-        return TfidfVectorizer(analyzer="char", ngram_range=(1, 3), **shared)
-    return make_union(
-        TfidfVectorizer(ngram_range=(1, 2), **shared),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), **shared),
-    )
+        return words_or_characters(texts)
+    within = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), **weighing(texts))
+    return make_union(words_or_characters(texts), within)
+
+
+def words_or_characters(texts: list[str]) -> Any:
+    """TF-IDF of words 1–2 where spaces part words, of characters 1–3 in Chinese, without spaces; not fitted yet."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    chinese = {"analyzer": "char", "ngram_range": (1, 3)}
+    return TfidfVectorizer(**(chinese if mostly_chinese(texts) else {"ngram_range": (1, 2)}), **weighing(texts))
+
+
+def weighing(texts: list[str]) -> dict[str, Any]:
+    """How terms of `texts` are weighed, and which count."""
+    return {"sublinear_tf": True, "min_df": 2 if len(texts) >= FEW_TEXTS else 1}
 
 
 def tfidf_of_words(*, longest: int = 1, most: int | None = None) -> Any:

@@ -46,9 +46,12 @@ class UntrainedTransformer(TextClassifier):
         return new_encoder(pretrained.config.encoder, seed=self.seed), tokenizer
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, precision: NumberFormat | None = None) -> UntrainedTransformer:
+    def load(
+        cls, path: str | os.PathLike, *, revision: str | None = None, precision: NumberFormat | None = None
+    ) -> UntrainedTransformer:
         """Read what `save` has written; see `TextClassifier.load`."""
-        loaded, classifier = TextClassifier.load(path, precision=precision), cls(path, precision=precision)
+        loaded = TextClassifier.load(path, revision=revision, precision=precision)
+        classifier = cls(loaded.encoder, precision=precision)
         classifier._use(loaded.bert_, loaded.tokenizer_)
         classifier.classes_ = loaded.classes_
         return classifier

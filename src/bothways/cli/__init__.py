@@ -16,7 +16,7 @@ import tyro
 
 from bothways.cli.classifiers import check, compare, evaluate, finetune
 from bothways.cli.encoders import corpus_build, distill, pretrain, tokenizer_train
-from bothways.cli.use import classify, explain, export, serve
+from bothways.cli.use import classify, explain, export, push, serve
 from bothways.errors import InputError, Stopped
 from bothways.terminal import in_one_sentence, say, stopped_by_signals, usable_streams
 
@@ -56,6 +56,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "classify": classify,
     "explain": explain,
     "export": export,
+    "push": push,
     "check": check,
     "compare": compare,
     "serve": serve,

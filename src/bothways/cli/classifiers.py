@@ -110,7 +110,8 @@ def finetune(
         out: Directory to write.
         train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
         task: In place of a table, a TOML file that names several, with their columns; see the README.
-        encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
+        encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id (with @REVISION or without); auto: the shipped
+            one for the texts' language.
         dev: Table to evaluate the result on; without it a tenth of the training rows is held out.
         text: Column of the text (unless told, text); with a tags output, of the tokens separated by spaces.
         text_pair: Column of the second text of a pair.
@@ -200,7 +201,8 @@ def compare(
         methods: Names with commas between them; unless told all, static_vectors if its directory is given.
         seeds: Runs of each method that depends on chance; their mean and deviation are shown.
         curve: Train on 100, 300, 1,000, … rows, too, and draw how accuracy grows with them.
-        encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id; auto: the shipped one for the texts' language.
+        encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id (with @REVISION or without); auto: the shipped
+            one for the texts' language.
         word_vectors: File of published vectors for glove, rnn and lstm, in place of ones learned from the rows.
         static_vectors: Directory that model2vec has saved, for the method static_vectors.
         text: Column of the text.

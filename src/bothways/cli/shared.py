@@ -50,10 +50,10 @@ def in_task_file(**flags: object) -> None:
 
 def files_of(model: Path) -> list[Path]:
     """The files of a model that are read."""
-    from bothways.formats.hub import WANTED, locate
+    from bothways.formats.hub import FILES, locate
 
     directory = locate(model)
-    return [file for pattern in WANTED for file in directory.glob(pattern)]
+    return [file for pattern in FILES for file in directory.glob(pattern)]
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:

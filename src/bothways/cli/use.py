@@ -1,4 +1,4 @@
-"""Verbs that use a classifier: classify, explain, export, serve."""
+"""Verbs that use a classifier: classify, explain, export, push, serve."""
 
 from __future__ import annotations
 
@@ -185,6 +185,23 @@ def export(
         f"{found.same_decisions:.2%} of labels are the same."
     )
     say(f"The classifier is in {out}; try: python {out / 'classify.py'} < FILE")
+
+
+def push(
+    model: Positional[Path], repo_id: Positional[str], /, private: bool = False, revision: str | None = None
+) -> None:
+    """Send a model to the Hugging Face hub: what others need to use it, without the report and the training's rows.
+
+    Args:
+        model: Directory of a classifier or an encoder.
+        repo_id: Its name there, such as my-name/my-model; made if there is none.
+        private: Make it for you alone to see; else everybody does.
+        revision: The branch; made if there is none. None: main.
+    """
+    from bothways.formats.publishing import push as send
+
+    require_standard_output()
+    print(send(model, repo_id, private=private, revision=revision))
 
 
 def serve(models: Positional[tuple[str, ...]], /, config: OmitArgPrefixes[ServingFlags] = ServingFlags()) -> None:

@@ -106,7 +106,7 @@ class Explanation:
     """So many words were left out at a time, and are one here."""
 
     def as_json(self) -> dict[str, Any]:
-        """All of it; docs/explaining.md describes the shape."""
+        """All of it; docs/guide/hands_on/explanations.md describes the shape."""
         plain = ("text", "pair", "method", "output", "unit", "known", "tokens", "truncated", "unread", "together")
         return {
             **{name: getattr(self, name) for name in plain},

@@ -17,6 +17,7 @@ from bothways.evaluation.findings import as_json, show
 from bothways.evaluation.number_formats import int8_agreement
 from bothways.evaluation.observation import Observation, observe
 from bothways.evaluation.report import named, report_page
+from bothways.evaluation.stored import EVALUATION, evaluation_json
 from bothways.evaluation.token_checks import check_tokens
 from bothways.explanation.examples import keep_examples
 from bothways.files.writing import refuse_existing, write_atomically
@@ -142,7 +143,9 @@ def finetune(
     if keep_rows:
         keep_examples(out, Engine(done.bert, done.tokenizer), data.train)
     # After the model, which is safe by now whatever a page may run into.
-    write_atomically(Path(out) / "report.html", report_page(observation_of(done, data, named_encoder, out)))
+    observed = observation_of(done, data, named_encoder, out)
+    write_atomically(Path(out) / "report.html", report_page(observed))
+    write_atomically(Path(out) / EVALUATION, evaluation_json(observed))
     return done
 
 

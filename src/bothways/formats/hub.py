@@ -35,9 +35,17 @@ WANTED = [
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
     "README.md",
+    "bert_config.json",
+    "*.ckpt*.index",
 ]
 """The files of a hub model that are of use; never a pickle. Those of sentence-transformers tell how a teacher's vectors
-are made (`distillation.sentence_vectors`)."""
+are made (`distillation.sentence_vectors`); the last two are Google's (`formats.google`)."""
+
+CHECKPOINT_DATA = "*.ckpt*.data-*-of-*"
+"""Weights in a TensorFlow checkpoint, of which a hub model with safetensors often has a copy, too."""
+
+FILES = [*WANTED, CHECKPOINT_DATA]
+"""The files of a model directory that are read."""
 
 
 def shipped_encoders() -> list[Path]:
@@ -60,8 +68,8 @@ def about_larger(chosen: str) -> str:
 def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -> Path:
     """A directory, a shipped encoder's name or a hub id such as `bert-base-chinese` → a local directory.
 
-    `auto` is the shipped encoder for the language of `texts`. Raises InputError if there is no such place or the hub
-    cannot be reached.
+    A hub id may name a revision (branch, tag or commit): `bert-base-chinese@main`. `auto` is the shipped encoder for
+    the language of `texts`. Raises InputError if there is no such place or the hub cannot be reached.
     """
     if name == AUTO:
         name = "zh-mini" if mostly_chinese(texts) else "en-mini"
@@ -73,23 +81,62 @@ def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -
             return shipped
     if name in LARGER.values():
         raise InputError(f"{name} comes with a package of its own; pip install {LARGER_PACKAGE.replace('_', '-')}.")
-    if path.is_absolute() or str(name).startswith(".") or str(name).count("/") > 1:
+    hub_id, at, revision = str(name).partition("@")
+    if path.is_absolute() or hub_id.startswith(".") or hub_id.count("/") > 1:
         raise InputError(f"{name}: there is no such directory; name one that holds a model.")
-    return fetch(str(name))
+    if at and (Path(hub_id).is_dir() or hub_id in {shipped.name for shipped in shipped_encoders()}):
+        raise InputError(f"{name}: {hub_id} is a directory here, which has no revisions; leave out @{revision}.")
+    if at and not revision:
+        raise InputError(f"{name}: there is no revision behind the @; name a branch, a tag or a commit.")
+    return fetch(hub_id, revision or None)
 
 
-def fetch(hub_id: str) -> Path:
+def fetch(hub_id: str, revision: str | None = None) -> Path:
     """Download a model from the Hugging Face hub, or find it in the local cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HTTPError, RevisionNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=WANTED))
+        directory = Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED))
+        if any(directory.glob("*.ckpt*.index")) and not any(directory.glob("*.safetensors")):
+            snapshot_download(hub_id, revision=revision, allow_patterns=FILES)
+        return directory
     except HFValidationError:
         raise InputError(f"{hub_id!r} is neither a directory nor a hub name such as bert-base-chinese.") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except RevisionNotFoundError:
+        raise InputError(
+            f"{hub_id}: the hub has no revision {revision!r} of it; name a branch, a tag or a commit."
+        ) from None
+    except (HTTPError, EntryNotFoundError, OSError) as error:
+        reason, advice = explained(error)
         raise InputError(
             f"{hub_id}: there is no such directory, and the hub did not deliver a model of that name ({reason}); "
-            f"check the name and the network, or name a directory."
+            f"{advice}, or name a directory."
         ) from None
+
+
+def explained(error: Exception) -> tuple[str, str]:
+    """Why the hub did not do what it was asked for → (what is wrong, what to do)."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, OfflineModeIsEnabled) or (
+        constants.HF_HUB_OFFLINE and isinstance(error, LocalEntryNotFoundError)
+    ):
+        return "HF_HUB_OFFLINE is set", "unset it where there is a network"
+    if isinstance(error, GatedRepoError):
+        return "its owners have to grant access", "ask for it on its page, and set HF_TOKEN or run hf auth login"
+    if isinstance(error, RepositoryNotFoundError):
+        return "there is none, or only for others to see", "check the name; if it is private, set HF_TOKEN"
+    if status == 401:
+        return "it does not know this token", "set another HF_TOKEN or run hf auth login"
+    if status == 403:
+        return "this token does not allow it", "take one that does, as HF_TOKEN or with hf auth login"
+    return (str(error).strip() or type(error).__name__).splitlines()[0], "check the name and the network"

@@ -1,10 +1,11 @@
-"""Reading a model directory, ours or any published BERT's; `formats.writing` says what is in one."""
+"""Reading a model directory, ours or any published BERT's; `formats.writing` says what is in one, `formats.google` what
+is in those of 2018."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -16,6 +17,7 @@ from bothways.checks import fits, spelled
 from bothways.errors import InputError
 from bothways.files.json_object import read_json_object
 from bothways.files.signs import require_own_content
+from bothways.formats.google import checkpoint_files, checkpoint_of, read_checkpoint
 from bothways.formats.names import (
     ACTIVATION_NAMES,
     DERIVED,
@@ -35,7 +37,7 @@ from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderC
 from bothways.model.outputs import OutputLayer
 from bothways.randomness import keeping_torch_state
 from bothways.tokenizer import Tokenizer
-from bothways.vocabulary import read_settings
+from bothways.vocabulary import GOOGLE_SETTINGS, cleaning_of_google, read_settings
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class LoadReport:
     """Parts that the files lack; they start with fresh random weights."""
     unused: tuple[str, ...]
     """Parts of the files that this model has no place for."""
+    remark: str = ""
+    """What else there is to know, as half a sentence."""
 
     def __str__(self) -> str:
         encoder = self.encoder
@@ -62,6 +66,7 @@ class LoadReport:
         sentence += f"; untrained: {listed(self.untrained)}" if self.untrained else "; nothing starts untrained"
         if self.unused:
             sentence += f"; left aside: {listed(self.unused)}"
+        sentence += f"; {self.remark}" if self.remark else ""
         return sentence + "."
 
 
@@ -92,23 +97,31 @@ def load_model(path: str | os.PathLike) -> tuple[Bert, Tokenizer, LoadReport]:
         longest = read_settings(directory).get("model_max_length") or config.encoder.max_positions
         config = BertConfig(
             encoder=config.encoder,
-            outputs=discover_outputs(content, weights.tensors, directory / "config.json"),
+            outputs=discover_outputs(content, weights.tensors, settings_file(directory)),
             max_length=int(min(longest, config.encoder.max_positions)),
         )
     with torch.device("meta"):  # before memory is taken for whatever config.json asks for
         check_shapes(Bert(config), weights, directory)
     with keeping_torch_state():
         bert = Bert(config).eval()
-    return bert, tokenizer, fill(bert, weights, directory)
+    return bert, tokenizer, replace(fill(bert, weights, directory), remark=cleaning_of_google(directory))
+
+
+def settings_file(directory: Path) -> Path:
+    """config.json, or bert_config.json in a directory of Google's that has no other."""
+    google = directory / GOOGLE_SETTINGS
+    return google if google.is_file() and not (directory / "config.json").is_file() else directory / "config.json"
 
 
 def read_config(directory: Path) -> dict[str, Any]:
     """The content of config.json; InputError for a model whose logits would be others than those published."""
-    path = directory / "config.json"
+    path = settings_file(directory)
     try:
         content = read_json_object(path)
     except FileNotFoundError:
         raise InputError(f"{directory}: config.json is missing; this is not a model directory.") from None
+    if path.name == GOOGLE_SETTINGS:
+        content = {"model_type": "bert", **content}
     if content.get("model_type") != "bert":
         raise InputError(f"{path}: model_type is {content.get('model_type')!r}; only 'bert' can be read.")
     for key, value in ONLY.items():
@@ -119,7 +132,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def from_published_config(content: Mapping[str, Any], directory: Path) -> BertConfig:
     """config.json → settings; without a `bothways` section the outputs stay open."""
-    where = f"{directory / 'config.json'}"
+    where = f"{settings_file(directory)}"
     check_encoder(content, where)
     given = {ours: content[theirs] for ours, theirs in ENCODER_KEYS.items() if theirs in content}
     given["activation"] = ACTIVATION_NAMES[given.get("activation", "gelu")]
@@ -217,6 +230,10 @@ def read_weights(directory: Path, *, ours: bool) -> Weights:
     Raises InputError if a file is missing, damaged or a pickle, or if a tensor is there twice.
     """
     weights = Weights({}, {})
+    if (checkpoint := google_checkpoint(directory)) is not None:
+        for name, (tensor, file) in read_checkpoint(checkpoint).items():
+            weights.tensors[name], weights.files[name] = tensor, file
+        return weights
     for file in [*weight_files(directory), *([directory / "outputs.safetensors"] if ours else [])]:
         if not file.is_file() and file.name == "outputs.safetensors":
             continue
@@ -236,7 +253,8 @@ def read_weights(directory: Path, *, ours: bool) -> Weights:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """model.safetensors or, if there is none, the files that model.safetensors.index.json names."""
+    """model.safetensors or, if there is none, the files that model.safetensors.index.json names, or a checkpoint of
+    TensorFlow's."""
     single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
     if single.is_file():
         return [single]
@@ -252,6 +270,8 @@ def weight_files(directory: Path) -> list[Path]:
         if missing := [file for file in files if not file.is_file()]:
             raise InputError(f"{missing[0]} is missing, though {index.name} names it; restore it.")
         return files
+    if (checkpoint := google_checkpoint(directory)) is not None:
+        return checkpoint_files(checkpoint)
     pickles = sorted([*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.ckpt*")])
     if pickles:
         raise InputError(
@@ -262,6 +282,12 @@ def weight_files(directory: Path) -> list[Path]:
     if others:
         raise InputError(f"{others[0]}: weights of another program are not read; convert them to model.safetensors.")
     raise InputError(f"{directory}: model.safetensors is missing; restore it.")
+
+
+def google_checkpoint(directory: Path) -> Path | None:
+    """The index of the TensorFlow checkpoint of a directory that has no safetensors."""
+    others = ("model.safetensors", "model.safetensors.index.json")
+    return None if any((directory / name).is_file() for name in others) else checkpoint_of(directory)
 
 
 def todays_name(name: str) -> str:
@@ -325,6 +351,7 @@ def published_labels(content: Mapping[str, Any], width: int, path: Path) -> tupl
 
 def check_shapes(bert: Bert, weights: Weights, directory: Path) -> None:
     """Raise InputError where a tensor has another shape than config.json asks for."""
+    settings = settings_file(directory).name
     names = encoder_names(bert.config.encoder.layers) | output_names(bert.config.outputs)
     for ours, parameter in bert.named_parameters():
         tensors = [weights.tensors[name] for name in names[ours] if name in weights.tensors]
@@ -332,8 +359,8 @@ def check_shapes(bert: Bert, weights: Weights, directory: Path) -> None:
         for tensor in tensors:
             if tensor.shape != shape:
                 raise InputError(
-                    f"{directory}: {names[ours][0]} has the shape {tuple(tensor.shape)}, but config.json asks for "
-                    f"{shape}; weights and config.json do not belong together."
+                    f"{directory}: {names[ours][0]} has the shape {tuple(tensor.shape)}, but {settings} asks for "
+                    f"{shape}; weights and {settings} do not belong together."
                 )
 
 

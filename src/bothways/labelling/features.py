@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from bothways.baselines.bag_of_words import words_or_characters
 from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
 from bothways.inference.engine import Engine
-from bothways.language import mostly_chinese
 from bothways.tables.table import Table
 from bothways.tokenizer import Text
 
@@ -45,10 +45,11 @@ def frozen(encoder: str | os.PathLike, table: Table) -> Engine:
 def encoder_features(engine: Engine, table: Table) -> Features:
     """What an encoder makes of each text, or pair, whatever its output layers: the mean of its tokens in the last
     layer, (rows, hidden) float32, each column with mean 0 and variance 1."""
-    texts, pairs = table.texts, table.pairs
-    if not engine.pretokenized:
-        texts, pairs = plain(texts), pairs and plain(pairs)
-    return Features(standardized(engine.features(texts, pairs)), C=0.01)
+    if engine.pretokenized:
+        found = engine.features(table.texts, table.pairs)
+    else:
+        found = engine.features(plain(table.texts), table.pairs and plain(table.pairs))
+    return Features(standardized(found), C=0.01)
 
 
 def standardized(features: np.ndarray) -> np.ndarray:
@@ -59,18 +60,14 @@ def standardized(features: np.ndarray) -> np.ndarray:
 def tfidf_features(table: Table) -> Features:
     """Words and pairs of them (Chinese: runs of one to three characters), weighed by rarity; (rows, terms) sparse."""
     from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    by_text = []
-    for texts in (table.texts, table.pairs):
-        if texts is None:
-            continue
-        of = {"analyzer": "char", "ngram_range": (1, 3)} if mostly_chinese(texts) else {"ngram_range": (1, 2)}
-        least = 2 if len(texts) > 100 else 1
-        by_text.append(TfidfVectorizer(sublinear_tf=True, min_df=least, **of).fit_transform(plain(texts)))
+    by_text = [
+        words_or_characters(texts).fit_transform(texts)
+        for texts in map(plain, filter(None, (table.texts, table.pairs)))
+    ]
     return Features(hstack(by_text).tocsr(), C=3.0)
 
 
-def plain(texts: Sequence[Text]) -> list[Text]:
+def plain(texts: Sequence[Text]) -> list[str]:
     """Texts that may have come as words."""
     return [text if isinstance(text, str) else " ".join(text) for text in texts]

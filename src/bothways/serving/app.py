@@ -38,7 +38,7 @@ class Application:
         metrics = Metrics()
         self.service = Service(models, config, metrics)
         self.api = api(self.service)
-        self.gate = Gate(self.api, config, metrics, key)
+        self.gate = Gate(self.api, config, metrics, key, self.service.refuse_if_full)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self.gate(scope, receive, send)

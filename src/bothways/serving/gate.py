@@ -1,7 +1,8 @@
 """What every request passes before a route sees it: the key, the number at a time, its size, the time it may take.
 
 It is an ASGI application around another. It reads the body whole and watches the connection meanwhile, so that work for
-a client that has left is cancelled.
+a client that has left is cancelled. What the queue has no room for is refused here, before its JSON is read and checked:
+under three times the load a server can bear, most of what arrives is refused, and refusing has to be cheap.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ PAGE, PAGE_FILES = "/", "/page/"
 READY = frozenset({"/health", "/ping", "/v2/health/ready"})
 """Those that say whether to send requests here."""
 RELOAD = "/reload"
+AT_ONCE = frozenset({RELOAD, "/tokenize"})
+"""What does not wait in the queue of texts."""
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -43,8 +46,17 @@ class Disconnected(Exception):
 class Gate:
     """See above."""
 
-    def __init__(self, inner: Application, config: ServingConfig, metrics: Metrics, key: str | None) -> None:
+    def __init__(
+        self,
+        inner: Application,
+        config: ServingConfig,
+        metrics: Metrics,
+        key: str | None,
+        refuse_if_full: Callable[[], None],
+    ) -> None:
+        """`refuse_if_full` raises Overloaded if a text that came now would not be computed in time."""
         self.inner, self.config, self.metrics = inner, config, metrics
+        self.refuse_if_full = refuse_if_full
         self.bearer = None if key is None else f"Bearer {key}".encode()
         self.in_work = 0
         self.draining = False
@@ -93,6 +105,8 @@ class Gate:
         except asyncio.TimeoutError:
             raise TooSlow(f"The request did not arrive within {self.config.body_timeout:g} seconds.") from None
         self._refuse_if_busy()
+        if scope["path"] not in AT_ONCE:
+            self.refuse_if_full()
         self.in_work += 1
         try:
             await self._watched(scope, body, receive, send)

@@ -14,7 +14,7 @@ import numpy as np
 
 from bothways.batch import Predictions
 from bothways.errors import InputError
-from bothways.formats.hub import WANTED, locate
+from bothways.formats.hub import FILES, locate
 from bothways.formats.reading import load_model
 from bothways.hardware import default_device
 from bothways.inference.engine import Engine, require_trained
@@ -116,7 +116,7 @@ def together(parts: Sequence[Predictions]) -> Predictions:
 def fingerprint_of(directory: Path) -> str:
     """A digest of all files of a model."""
     digest = hashlib.sha256()
-    for file in sorted({file for pattern in WANTED for file in directory.glob(pattern)}):
+    for file in sorted({file for pattern in FILES for file in directory.glob(pattern)}):
         digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):

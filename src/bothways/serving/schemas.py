@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bothways.serving.service import Direction, Request
 
@@ -169,6 +169,89 @@ class InferRequest(BaseModel):
 
 class ReloadRequest(Body):
     """Ours, `POST /reload`."""
+
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class InBothLanguages(BaseModel):
+    """A sentence in English and in Chinese."""
+
+    en: str
+    zh: str
+
+
+class EvaluatedText(BaseModel):
+    """A text, or both of a pair, that the model was evaluated on."""
+
+    row: InBothLanguages = Field(description="Where it stands in its table.")
+    texts: Annotated[list[str], Field(min_length=1, max_length=2)]
+    truncated: bool = Field(description="Whether the beginning is all that was kept of it.")
+
+
+class CellText(EvaluatedText):
+    """A text in a cell of a confusion matrix."""
+
+    score: Share | None = Field(description="The probability of the predicted class.")
+    expected_score: Share | None = Field(description="That of the expected class.")
+
+
+class Mistake(EvaluatedText):
+    """A text that was answered wrongly, as the report tells it."""
+
+    expected: str
+    predicted: str
+    score: str
+
+
+class ConfusionCell(BaseModel):
+    """The texts of one class that were taken for one of the classes; classes are counted from 0."""
+
+    expected: Count
+    predicted: Count
+    count: Count
+    texts: list[CellText] = Field(description="Some: of a wrong cell the surest, of a right one the least sure.")
+
+
+class EvaluatedTable(BaseModel):
+    """A table of the report."""
+
+    caption: InBothLanguages
+    header: list[InBothLanguages]
+    rows: list[list[str]]
+    left_out: Count
+
+
+class EvaluatedOutput(BaseModel):
+    """What was seen of one output; what has no confusion matrix has no labels, totals and cells."""
+
+    name: str
+    kind: str
+    sentence: InBothLanguages
+    notes: list[InBothLanguages]
+    labels: list[str]
+    totals: list[Count] = Field(description="How many texts each class has.")
+    cells: list[ConfusionCell] = Field(description="Those that are not empty, the most confused first.")
+    grids: list[EvaluatedTable]
+    mistakes: list[Mistake]
+
+    @model_validator(mode="after")
+    def require_classes(self) -> EvaluatedOutput:
+        """ValueError for a cell of a class that has no label."""
+        if len(self.totals) != len(self.labels):
+            raise ValueError("each label has a total")
+        if any(max(cell.expected, cell.predicted) >= len(self.labels) for cell in self.cells):
+            raise ValueError("each cell is of two labels")
+        return self
+
+
+class Evaluation(BaseModel):
+    """What was seen while a model was evaluated, `GET /models/M/evaluation`."""
+
+    evaluated_on: str | None = None
+    rows: Count = Field(description="How many texts were looked at.")
+    outputs: list[EvaluatedOutput]
 
 
 class Error(BaseModel):

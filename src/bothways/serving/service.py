@@ -99,6 +99,10 @@ class Service:
             return vectors
         return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
 
+    def refuse_if_full(self) -> None:
+        """Raises Overloaded if a text that came now would not be computed before its deadline."""
+        self.batcher.refuse_if_full(ends=time.monotonic() + self.config.deadline)
+
     async def tokenize(self, model: ServedModel, request: Request, *, special: bool) -> list[list[dict[str, Any]]]:
         """All tokens of the texts of a request, as Text Embeddings Inference writes them. Raises Refused."""
         self.require_size(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import escape
@@ -27,6 +27,8 @@ class Example:
     expected: str
     predicted: str
     score: str
+    at: int = -1
+    """Which of the observed rows it is."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Excerpts:
             if cost > self.room:
                 break
             self.room -= cost
-            found.append(example(row, place(self.findings.rows[row]), text))
+            found.append(replace(example(row, place(self.findings.rows[row]), text), at=row))
         return found
 
     def text(self, row: int) -> str:

@@ -19,7 +19,7 @@ export function Output({ model, output, said }) {
   const kind = said ? shapeOf(said) : output.labels.length && output.reads !== "tokens" ? Bars : null;
   return html`<section class="output">
     <h3>${output.name}</h3>
-    ${said?.known === false && html`<p class="unknown"><strong>${t("known.no")}.</strong> ${t("known.why")}</p>`}
+    ${said?.known === false && html`<p class="unknown"><strong>${t("known.no")}${t("stop")}</strong>${t("known.why")}</p>`}
     ${kind && html`<${kind} model=${model} output=${output} said=${said} />`}
   </section>`;
 }

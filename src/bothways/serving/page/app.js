@@ -2,6 +2,7 @@
 import { Answers } from "./answers.js";
 import { ask, keyWanted, setKey } from "./api.js";
 import { batch, html, render, signal, useEffect, useRef, useState } from "./dom.js";
+import { Evaluation } from "./evaluation.js";
 import { Flow } from "./flow.js";
 import { Game } from "./game.js";
 import { Lines, openFile } from "./lines.js";
@@ -9,14 +10,13 @@ import * as state from "./state.js";
 import { t } from "./state.js";
 import { Undo, Why } from "./why.js";
 
-const VIEWS = ["text", "lines", "game", "flow"];
 const card = signal(null); // {name, content} of the model card that is open
 
 function Page() {
   const { view, failure, models } = state;
   return html`<header>
       <h1>bothways</h1>
-      <nav>${VIEWS.map((name) => html`<button key=${name} aria-current=${view.value === name ? "page" : undefined} onClick=${() => (view.value = name)}>${t(`view.${name}`)}</button>`)}</nav>
+      <nav>${state.VIEWS.map((name) => html`<button key=${name} aria-current=${view.value === name ? "page" : undefined} onClick=${() => (view.value = name)}>${t(`view.${name}`)}</button>`)}</nav>
       <${Languages} />
     </header>
     <main>
@@ -27,6 +27,7 @@ function Page() {
         ${(view.value === "text" || view.value === "flow") && html`<${Given} />`}
         ${view.value === "text" && html`<${Said} />`}
         ${view.value === "lines" && html`<${Lines} />`}
+        ${view.value === "evaluation" && html`<${Evaluation} />`}
         ${view.value === "game" && html`<${Game} />`}
         ${view.value === "flow" && html`<${Flow} />`}`}
     </main>

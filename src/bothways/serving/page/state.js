@@ -6,12 +6,17 @@ import words from "./words.js";
 const LONGEST_IN_LINK = 4000;
 const ANSWER_PAUSE = 30, EXPLAIN_PAUSE = 220; // milliseconds after the last key
 
+export const VIEWS = ["text", "lines", "evaluation", "game", "flow"];
+
 export const language = signal("en");
 export const view = signal("text");
 export const text = signal("");
 export const pair = signal("");
 export const first = signal("");
 export const second = signal("");
+export const output = signal(""); // of the evaluation
+export const focus = signal(""); // the class whose confusions are shown
+export const cell = signal(null); // {expected, predicted}: labels of the cell that is open
 
 export const models = signal([]);
 export const mostTexts = signal(32);
@@ -77,6 +82,7 @@ export function follow() {
   effect(() => {
     const held = new URLSearchParams();
     const entries = { t: text.value, p: readsPairs.value ? pair.value : "", m: first.value, with: second.value, v: view.value, l: language.value };
+    if (view.value === "evaluation") Object.assign(entries, { o: output.value, c: focus.value, x: cell.value?.expected, y: cell.value?.predicted });
     const usual = { m: models.value[0]?.name, v: "text" };
     for (const [name, value] of Object.entries(entries))
       if (value && value !== usual[name] && value.length <= LONGEST_IN_LINK) held.set(name, value);
@@ -92,11 +98,13 @@ export function readLink() {
   const known = (name) => (names.includes(name) ? name : "");
   batch(() => {
     language.value = held.get("l") in words ? held.get("l") : navigator.language.startsWith("zh") ? "zh" : "en";
-    view.value = ["text", "lines", "game", "flow"].includes(held.get("v")) ? held.get("v") : models.value.every((each) => !each.outputs.length) && models.value.some((each) => each.masked) ? "game" : "text";
+    view.value = VIEWS.includes(held.get("v")) ? held.get("v") : models.value.every((each) => !each.outputs.length) && models.value.some((each) => each.masked) ? "game" : "text";
     text.value = held.get("t") ?? "";
     pair.value = held.get("p") ?? "";
     first.value = known(held.get("m")) || (models.value.find((each) => each.outputs.length) ?? models.value[0])?.name || "";
     second.value = known(held.get("with"));
+    [output.value, focus.value] = [held.get("o") ?? "", held.get("c") ?? ""];
+    cell.value = held.has("x") && held.has("y") ? { expected: held.get("x"), predicted: held.get("y") } : null;
   });
 }
 

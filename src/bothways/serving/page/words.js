@@ -1,11 +1,11 @@
 // All words of the page, in both languages. What stands between the first brace and the last is JSON.
 export default {
   "en": {
-    "view.text": "Classify", "view.lines": "Many lines", "view.game": "Guess the word", "view.flow": "How it works",
+    "view.text": "Classify", "view.lines": "Lines", "view.game": "Guess words", "view.flow": "How it works",
     "text": "Text", "pair": "Second text", "type": "Type or paste a text …",
     "hint": "Answers come as you type. A file of lines can be dropped anywhere on the page.",
     "model": "Model", "compare": "beside", "nobody": "nothing", "clear": "Clear", "undo": "Undo", "link": "The address holds the text, the models and the view.",
-    "answers": "What it says", "known.no": "None of these", "known.why": "The text is unlike all that this model has learned from; the scores below say which label would be nearest.",
+    "answers": "What it says", "known.no": "None of these", "stop": ". ", "known.why": "The text is unlike all that this model has learned from; the scores below say which label would be nearest.",
     "filter": "Filter {n} labels", "more": "{n} more", "none": "No label of that name.", "set": "One of these, at the level it was calibrated to: {labels}",
     "nothing": "None of the labels applies.", "number": "The number", "threshold": "decided from {p} on",
     "tokens": "{n} tokens", "truncated": "The text is longer than the model reads; its end was not read.",
@@ -30,6 +30,15 @@ export default {
     "flow.layer": "Layer", "flow.head": "Head", "flow.mean": "all heads",
     "flow.pooling": "Pooling", "flow.pooling.mean": "The mean of all tokens is read.", "flow.pooling.first": "The first token, [CLS], is read.", "flow.pooling.tokens": "The first token of each word is read.",
     "flow.outputs": "Output layers", "flow.outputs.note": "One multiplication each, calibrated, makes the scores.", "flow.cut": "The first tokens of a long text are shown.",
+    "view.evaluation": "Evaluation", "output": "Output",
+    "evaluation.none": "There is no evaluation.json beside this model; bothways finetune writes it.", "evaluation.empty": "It was not evaluated: no row was held out.", "evaluation.on": "Evaluated on {table}.",
+    "matrix": "Confusion matrix", "matrix.note": "Rows are the expected class, columns the predicted one; the deeper the colour, the larger the share of the row. Choose a number to read its texts.",
+    "matrix.expected": "expected ↓", "matrix.predicted": "predicted →", "matrix.others": "others", "matrix.all": "texts", "matrix.class": "Class", "matrix.most": "the most confused of {n}",
+    "matrix.cell": "Expected {expected}, predicted {predicted}: {n} of {all} texts ({p})",
+    "pairs": "Most confused", "pairs.none": "It is not confused with any other.",
+    "cell.right": "{label}: right", "cell.count": "{n} of {all} texts of “{label}” ({p}).", "cell.surest": "The most confident first.", "cell.least": "The least confident first.",
+    "cell.more": "{n} more were not kept.", "cell.open": "Ask the model about this text", "cell.cut": "beginning only",
+    "mistakes.off": "off by {n}", "texts.more": "{n} more", "mistakes": "The most confident mistakes", "mistakes.largest": "The largest errors", "mistakes.note": "Expected → predicted. Look at these first: some are wrong labels.", "grid.left": "{n} more are not shown.",
     "language": "Language"
   },
   "zh": {
@@ -37,7 +46,7 @@ export default {
     "text": "文本", "pair": "第二段文本", "type": "输入或粘贴文本……",
     "hint": "边输入边给出结果。也可以把一个逐行文本文件拖到页面上。",
     "model": "模型", "compare": "对比", "nobody": "无", "clear": "清空", "undo": "撤销", "link": "网址中保存了文本、模型和视图。",
-    "answers": "结果", "known.no": "不属于任何一类", "known.why": "这段文本与模型学过的内容都不相似；下面的分数只表示最接近的标签。",
+    "answers": "结果", "known.no": "不属于任何一类", "stop": "。", "known.why": "这段文本与模型学过的内容都不相似；下面的分数只表示最接近的标签。",
     "filter": "筛选 {n} 个标签", "more": "还有 {n} 个", "none": "没有这个名称的标签。", "set": "按校准的置信水平，是以下之一：{labels}",
     "nothing": "没有适用的标签。", "number": "数值", "threshold": "从 {p} 起判为是",
     "tokens": "{n} 个词元", "truncated": "文本超过模型可读的长度，末尾没有读取。",
@@ -62,6 +71,15 @@ export default {
     "flow.layer": "层", "flow.head": "头", "flow.mean": "所有头",
     "flow.pooling": "池化", "flow.pooling.mean": "读取所有词元的平均。", "flow.pooling.first": "读取第一个词元 [CLS]。", "flow.pooling.tokens": "读取每个词的第一个词元。",
     "flow.outputs": "输出层", "flow.outputs.note": "各做一次乘法并经校准，得到分数。", "flow.cut": "文本较长，只显示开头的词元。",
+    "view.evaluation": "评测", "output": "输出层",
+    "evaluation.none": "模型目录中没有 evaluation.json；bothways finetune 会写入该文件。", "evaluation.empty": "未评测：没有留出任何行。", "evaluation.on": "评测数据：{table}。",
+    "matrix": "混淆矩阵", "matrix.note": "行是期望类别，列是预测类别；颜色越深，占该行的比例越大。点击数字查看文本。",
+    "matrix.expected": "期望 ↓", "matrix.predicted": "预测 →", "matrix.others": "其他", "matrix.all": "文本数", "matrix.class": "类别", "matrix.most": "{n} 类中最易混淆的",
+    "matrix.cell": "期望 {expected}，预测 {predicted}：{n} / {all} 条（{p}）",
+    "pairs": "最易混淆的类别", "pairs.none": "没有与其他类别混淆。",
+    "cell.right": "{label}：答对", "cell.count": "“{label}”的 {all} 条文本中有 {n} 条（{p}）。", "cell.surest": "把握最大的在前。", "cell.least": "把握最小的在前。",
+    "cell.more": "另有 {n} 条没有保存。", "cell.open": "用这段文本询问模型", "cell.cut": "只有开头",
+    "mistakes.off": "相差 {n}", "texts.more": "再显示 {n} 条", "mistakes": "把握最大的错误", "mistakes.largest": "误差最大的文本", "mistakes.note": "期望 → 预测。请先看这些：其中有些是标签错误。", "grid.left": "另有 {n} 项未显示。",
     "language": "语言"
   }
 }

@@ -7,13 +7,16 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
+from pydantic import ValidationError
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from bothways.evaluation.stored import EVALUATION
 from bothways.formats.hub import locate
 from bothways.serving.answers import Answer
 from bothways.serving.models import ServedModel
-from bothways.serving.refusals import UnknownModel
+from bothways.serving.refusals import BackendFailed, UnknownModel
 from bothways.serving.routes.shared import service_of
+from bothways.serving.schemas import Evaluation
 from bothways.serving.service import Service
 from bothways.tasks.task import Task
 
@@ -31,6 +34,8 @@ REPORT_POLICY = (
 )
 """A report is one file with its own script; whoever wrote it, it has no origin and reaches nothing."""
 CARD, REPORT = "README.md", "report.html"
+MOST_EVALUATION = 4_000_000
+"""Bytes; twice what is ever written."""
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -63,6 +68,13 @@ async def report(name: str, service: Served) -> Response:
     """The report of the model's evaluation."""
     content = beside(service.models.get(name), REPORT)
     return HTMLResponse(content, headers={"content-security-policy": REPORT_POLICY})
+
+
+@router.get("/models/{name}/evaluation", responses={200: {"model": Evaluation}})
+def evaluation(name: str, service: Served) -> Response:
+    """What was seen while the model was evaluated: confusion matrices with the texts of their cells."""
+    found = evaluation_of(service.models.get(name))
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 @cache
@@ -98,6 +110,7 @@ def described(model: ServedModel) -> dict[str, Any]:
         "longest": config.longest_text,
         "card": has(model, CARD),
         "report": has(model, REPORT),
+        "evaluation": has(model, EVALUATION),
     }
 
 
@@ -125,3 +138,19 @@ def beside(model: ServedModel, name: str) -> str:
         return (locate(model.source) / name).read_text("utf-8", "replace")
     except OSError:
         raise UnknownModel(f"The model {model.name!r} has no {name}.") from None
+
+
+def evaluation_of(model: ServedModel) -> Evaluation:
+    """What lies in the model's directory of its evaluation. Raises UnknownModel's 404 if nothing does, BackendFailed if
+    it cannot be read."""
+    try:
+        with (locate(model.source) / EVALUATION).open("rb") as stream:
+            content = stream.read(MOST_EVALUATION + 1)
+    except OSError:
+        raise UnknownModel(f"The model {model.name!r} has no {EVALUATION}.") from None
+    if len(content) > MOST_EVALUATION:
+        raise BackendFailed(f"The {EVALUATION} of {model.name!r} is larger than {MOST_EVALUATION:,} bytes.")
+    try:
+        return Evaluation.model_validate_json(content)
+    except ValidationError:
+        raise BackendFailed(f"The {EVALUATION} of {model.name!r} is not as finetune writes it; train again.") from None
