@@ -23,6 +23,7 @@ from bothways import TextClassifier
 from bothways.tables.rows import read_rows
 from bothways.tasks import TASKS
 from bothways.tasks.metrics import Metrics
+from results import add_save, save
 
 SETS = {
     "clinc150": "label",
@@ -52,16 +53,19 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=5000, help="training rows at most")
     arguments.add_argument("--seeds", type=int, default=1)
     arguments.add_argument("--epochs", type=int, default=None)
+    add_save(arguments)
     given = arguments.parse_args()
+    found: dict[str, dict[str, float]] = {}
     for name in given.sets:
         if given.encoder == "minilm" and name in CHINESE:
             continue
         for seed in range(given.seeds):
-            one(given.data / name, SETS[name], given, seed)
+            found[name] = one(given.data / name, SETS[name], given, seed)
+    save(given.save, found)
 
 
-def one(folder: Path, label: str, given: argparse.Namespace, seed: int) -> None:
-    """Train on one set and print its line."""
+def one(folder: Path, label: str, given: argparse.Namespace, seed: int) -> dict[str, float]:
+    """Train on one set, print its line → its figures in per cent; of several seeds the last counts."""
     train, train_labels = rows(folder / "train.csv.xz", label)
     dev = rows(folder / "dev.csv.xz", label)
     test, test_labels = rows(folder / "test.csv.xz", label)
@@ -104,6 +108,12 @@ def one(folder: Path, label: str, given: argparse.Namespace, seed: int) -> None:
         f"decisions {'the same' if same else 'CHANGED'}; {np.concatenate(known).mean():.1%} of test texts known; "
         f"{seconds:.0f} s"
     )
+    figures = {
+        "accuracy": after.result()["accuracy"],
+        "before": errors[0],
+        "after": errors[1],
+        "kept": np.concatenate(known).mean(),
+    }
     outside, _ = rows(folder / "oos_test.csv.xz", label)
     if outside:
         far, sure, kept = [], [], []
@@ -114,11 +124,13 @@ def one(folder: Path, label: str, given: argparse.Namespace, seed: int) -> None:
         is_outside = np.repeat([0, 1], [len(test), len(outside)])
         by_distance = roc_auc_score(is_outside, np.concatenate([*distances, *far]))
         by_softmax = roc_auc_score(is_outside, -np.concatenate([*confidence, *sure]))
+        figures |= {"by_distance": by_distance, "by_softmax": by_softmax, "passed": np.concatenate(kept).mean()}
         line += (
             f"; texts of none of the classes: area under the curve {by_distance:.1%} by distance, {by_softmax:.1%} by "
             f"softmax; {np.concatenate(kept).mean():.1%} of them count as known"
         )
     print(line, flush=True)
+    return {name: 100 * float(figure) for name, figure in figures.items()}
 
 
 if __name__ == "__main__":

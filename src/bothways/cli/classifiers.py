@@ -23,7 +23,6 @@ from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.terminal import require_standard_output, say, show_metrics, show_rows
 
-
 SURE = 0.9
 """The share of labels that a model has to give as they are, for its doubts to be told without a warning."""
 

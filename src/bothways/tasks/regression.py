@@ -38,7 +38,9 @@ class Regression(Task):
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= LARGEST:
-            raise InputError(f"{place}: {cell!r} in column {column!r} is not a number.")
+            raise InputError(
+                f"{place}: {cell!r} in column {column!r} is not a number; correct it, or leave the cell empty."
+            )
         return number
 
     @classmethod
