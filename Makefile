@@ -14,7 +14,7 @@ test: .venv/dev.done  ## all tests
 docs: .venv/docs.done  ## the guide as a site, in English and Chinese: build/docs/index.html
 	GUIDE_LANGUAGE=en .venv/docs/bin/python -m sphinx -W -q -c docs/guide docs build/docs/en
 	GUIDE_LANGUAGE=zh .venv/docs/bin/python -m sphinx -W -q -c docs/guide docs build/docs/zh
-	cp docs/guide/_static/languages.html build/docs/index.html
+	cp docs/guide/languages.html build/docs/index.html
 
 check: .venv/dev.done  ## format, lint, types, which room imports which
 	.venv/dev/bin/ruff format --check .

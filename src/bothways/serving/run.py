@@ -13,6 +13,8 @@ from bothways.errors import InputError
 from bothways.serving.config import KEY_VARIABLE, ServingConfig
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
+BACKLOG = 2048
+"""Connections that may wait to be taken."""
 
 
 def serve(sources: Sequence[str], config: ServingConfig) -> None:
@@ -84,6 +86,7 @@ def listening(config: ServingConfig) -> Iterator[tuple[Any, str]]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((config.host, config.port))
+            sock.listen(BACKLOG)  # whoever comes before the models are ready waits, and is not turned away
         except OSError as error:
             raise InputError(
                 f"{config.host}, port {config.port}: cannot listen there ({error.strerror}); name another --port."
