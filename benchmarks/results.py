@@ -4,9 +4,11 @@ import argparse
 import json
 import sys
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from bothways.files.writing import write_atomically
 from bothways.hardware import described
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -21,7 +23,8 @@ def save(name: str | None, figures: dict[str, Any]) -> None:
     """Write `figures` (names → numbers, or the same again) under a name, if one was given."""
     if name is None:
         return
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    words = ["DATA" if before == "--data" else word for before, word in pairwise(sys.argv)]
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
     written = {
         "command": command,
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -29,4 +32,5 @@ def save(name: str | None, figures: dict[str, Any]) -> None:
         "figures": figures,
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(RESULTS / f"{name}.json", text)

@@ -16,7 +16,9 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-FIGURE = re.compile(r"(?P<shown>[+-]?[\d,]*\.?\d+)<!--(?P<file>[\w-]+): (?P<place>[^>]+?)-->")
+FIGURE = re.compile(r"(?P<shown>(?:(?<![^\s|(])[+-])?\d[\d,]*(?:\.\d+)?)<!--(?P<file>[\w-]+): (?P<place>[^>]+?)-->")
+MARK = re.compile(r"<!--[\w-]+: [^>]+?-->")
+"""What names a file and a place, with a figure right before it or not."""
 
 
 def pages() -> list[Path]:
@@ -39,7 +41,10 @@ def as_shown(figure: float, shown: str) -> str:
 
 
 def renewed(text: str) -> str:
-    """A page with every figure as its file says."""
+    """A page with every figure as its file says. Raises ValueError for a comment that has no figure before it."""
+
+    if lost := MARK.findall(FIGURE.sub("", text)):
+        raise ValueError(f"no figure stands right before {lost[0]}")
 
     def renew(match: re.Match[str]) -> str:
         figure = looked_up(match["file"], match["place"])

@@ -88,6 +88,7 @@ def console(document: Document) -> Iterator[Region]:
 
 def commands(source: str) -> list[tuple[str, str]]:
     """(command, what it is shown to print) of each `$ ` line; a backslash continues it."""
+    assert source.startswith("$ "), f"a block of commands begins with one: {source!r}"
     found: list[tuple[str, str]] = []
     for part in re.split(r"^\$ ", source, flags=re.MULTILINE)[1:]:
         command, shown = re.fullmatch(r"((?:[^\n]*\\\n)*[^\n]*)\n?(.*)", part, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -119,6 +120,13 @@ def run_commands(example: Example) -> str | None:
 
 
 PARSER = Sybil(parsers=[run_python(), hidden, files, console])  # type: ignore[list-item]
+
+
+def kinds(page: Path) -> set[str]:
+    """The languages and directives of the blocks of a page that are to be run or built, not left alone."""
+    text = re.sub(r"<!-- (?:hidden\n.*?|[^>]*?)-->", "", page.read_text("utf-8"), flags=re.DOTALL)
+    fences = re.findall(r"^[`~:]{3,}(\S*)", text, re.MULTILINE)
+    return {fence for fence in fences if fence}
 
 
 def pages() -> list[str]:

@@ -16,12 +16,22 @@ def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     examples.run(examples.GUIDE / page)
 
 
+RUN, LEFT = {"python", "console"}, {"text", "toml", "sh"}
+BUILT = {"{literalinclude}", "{toctree}", "{eval-rst}", "{verbs}"}
+
+
+@pytest.mark.parametrize("page", examples.pages())
+def test_every_block_is_of_a_kind_that_is_run_or_cannot_be(page: str) -> None:
+    assert examples.kinds(examples.GUIDE / page) <= RUN | BUILT | LEFT
+
+
 BROKEN = {
     "a block of Python": "```python\nassert 1 == 2\n```\n",
     "what Python prints": "```python\n>>> 1 + 1\n3\n```\n",
     "a calculation by hand": "```python\n>>> from math import exp\n>>> exp(1) / (exp(1) + exp(2))\n0.31\n```\n",
     "a command": "```console\n$ bothways fly\n```\n",
     "what a command prints": "```console\n$ echo one\ntwo\n```\n",
+    "a command without its prompt": "```console\necho one\n```\n",
     "hidden code": "<!-- hidden\nassert False\n-->\n",
 }
 

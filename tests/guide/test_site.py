@@ -51,13 +51,23 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
-        for tag, name, target in re.findall(r'<(\w+)[^>]*?\s(href|src)="([^"]*)"', text):
+        tags = [
+            (tag, name, target)
+            for tag, attributes in re.findall(r"<(\w+)((?:\s[^<>]*)?)>", text)
+            for name, target in re.findall(r'\s(href|src|srcset|data|action|poster)="([^"]*)"', attributes)
+        ]
+        for tag, name, target in tags:
             if re.match(r"https?:|mailto:", target):
                 assert (tag, name) == ("a", "href"), f"{page.name} loads {target}"
             elif not target.startswith(("#", "data:")):
                 path = unquote(target.split("#")[0].split("?")[0])
                 other_language = re.match(r"(\.\./)+(en|zh)/", path)
                 assert other_language or (page.parent / path).exists(), f"{page.relative_to(site)} → {target}"
+
+
+def test_no_style_loads_anything_from_elsewhere(site: Path) -> None:
+    for style in site.rglob("*.css"):
+        assert not re.findall(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", style.read_text("utf-8")), style
 
 
 def test_every_page_is_written_in_both_languages() -> None:
@@ -74,7 +84,12 @@ def test_translation(translation: str) -> None:
     assert first["digest"] == translations.digest(original), f"{original.name} has changed since; translate it anew"
 
     def code(page: Path) -> list[tuple[str, str]]:
-        found = CODE.findall(page.read_text("utf-8"))
+        text = page.read_text("utf-8")
+        hidden = [
+            ("hidden", block) for block in re.findall(r"^<!-- hidden\n(.*?)^-->$", text, re.MULTILINE | re.DOTALL)
+        ]
+        meant = [("comment", kind) for kind in re.findall(r"^<!-- (file: .*?|not run):? .*-->$", text, re.MULTILINE)]
+        found = [*hidden, *meant, *CODE.findall(text)]
         return [
             (language, re.sub(r"\s*# .*$", "", block, flags=re.MULTILINE))
             for language, block in found
@@ -96,5 +111,8 @@ def test_a_figure_that_is_not_of_the_results_is_found(tmp_path: Path, monkeypatc
     monkeypatch.setattr(figures, "DOCS", tmp_path)
     assert figures.renewed("1,234.6<!--a: b.c--> and 1235<!--a: b.c-->") == "1,234.6<!--a: b.c--> and 1235<!--a: b.c-->"
     assert figures.renewed("1,234.9<!--a: b.c-->") == "1,234.6<!--a: b.c-->"
+    assert figures.renewed("1-2.5<!--a: b.c--> (-1.5<!--a: b.c-->") == "1-1234.6<!--a: b.c--> (1234.6<!--a: b.c-->"
     with pytest.raises(KeyError):
         figures.renewed("1<!--a: d-->")
+    with pytest.raises(ValueError, match="no figure"):
+        figures.renewed("9.9%<!--a: b.c-->")
