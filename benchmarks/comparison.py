@@ -5,6 +5,7 @@ methods have the package's defaults; `--rows` are drawn at random from the train
 """
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="training rows")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each method that depends on chance")
     parser.add_argument("--methods", help="a,b,c; all that need no file of vectors, if not given")
+    parser.add_argument("--pages", type=Path, help="also keep the page of each table here, as compare-TABLE.html")
     add_save(parser)
     arguments = parser.parse_args()
     chosen = named(arguments.methods, contenders())
@@ -53,6 +55,8 @@ def main() -> None:
                 rows=arguments.rows,
                 seeds=arguments.seeds,
             )
+            if arguments.pages is not None:
+                shutil.copy(Path(scratch) / "comparison" / "report.html", arguments.pages / f"compare-{table}.html")
         figures[table] = {"test_rows": found.test_rows}
         for one in found.results:
             told = figures_of(one)
