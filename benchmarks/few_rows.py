@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--done", type=Path, default=Path("few_rows.jsonl"), help="file of results")
     tables = ["sst2", "agnews", "clinc150", "chnsenticorp", "thucnews"]
     parser.add_argument("--tables", nargs="+", default=tables, choices=list(TABLES))
-    parser.add_argument("--methods", nargs="+", default=[SVM, "en-mini", "zh-mini", "minilm"])
+    parser.add_argument("--methods", nargs="+", default=[SVM, "en-mini", "en-small", "zh-mini", "zh-small", "minilm"])
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--test-rows", type=int, default=0, help="rows to evaluate on, at most; 0: all")
