@@ -14,15 +14,19 @@ from sphinx.application import Sphinx
 
 WIDE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f“”‘’…—]"
 """Characters that are written without spaces between."""
-BREAK = re.compile(rf"(?<={WIDE})\n(?=.)|(?<=.)\n(?={WIDE})")
+BETWEEN = re.compile(rf"(?<={WIDE})\n|\n(?={WIDE})")
 
 
 def join_lines(app: Sphinx, doctree: nodes.document) -> None:
     """Leave out line breaks beside a Chinese character, in what is not code."""
-    for text in list(doctree.findall(nodes.Text)):
-        if isinstance(text.parent, (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)):
-            continue
-        joined = BREAK.sub("", text.astext())
+    code = (nodes.FixedTextElement, nodes.literal, nodes.math, nodes.math_block, nodes.raw)
+    texts = [text for text in doctree.findall(nodes.Text) if not isinstance(text.parent, code)]
+    for text in texts:
+        place = text.parent.index(text)
+        before = text.parent[place - 1].astext()[-1:] if place else ""
+        after = "".join(node.astext()[:1] for node in text.parent[place + 1 : place + 2])
+        whole = BETWEEN.sub("", before + text.astext() + after)
+        joined = whole[len(before) : len(whole) - len(after)]
         if joined != text.astext():
             text.parent.replace(text, nodes.Text(joined))
 
