@@ -12,9 +12,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-WIDE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f“”‘’…—]"
+WIDE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f“”‘’…—]")
 """Characters that are written without spaces between."""
-BETWEEN = re.compile(rf"(?<={WIDE})\n|\n(?={WIDE})")
 
 
 def join_lines(app: Sphinx, doctree: nodes.document) -> None:
@@ -25,8 +24,11 @@ def join_lines(app: Sphinx, doctree: nodes.document) -> None:
         place = text.parent.index(text)
         before = text.parent[place - 1].astext()[-1:] if place else ""
         after = "".join(node.astext()[:1] for node in text.parent[place + 1 : place + 2])
-        whole = BETWEEN.sub("", before + text.astext() + after)
-        joined = whole[len(before) : len(whole) - len(after)]
+        lines = text.astext().split("\n")
+        joined = lines[0]
+        for line in lines[1:]:
+            left, right = (joined or before)[-1:], (line or after)[:1]
+            joined += line if WIDE.match(left) or WIDE.match(right) else "\n" + line
         if joined != text.astext():
             text.parent.replace(text, nodes.Text(joined))
 
