@@ -230,3 +230,11 @@ def test_without_rows_nothing_is_calibrated(classifier: TextClassifier) -> None:
 
     nothing = Table("nothing", Columns(), values={"label": []})
     assert calibrate(classifier.bert_, classifier.tokenizer_, nothing, nothing) == {}
+
+
+@pytest.mark.parametrize("texts", [10, 20, 34, 56, 400])
+def test_the_threshold_from_few_texts_keeps_as_many_new_ones_as_promised(texts: int) -> None:
+    """Among numbers evenly between 0 and 1 the threshold is the share that it keeps."""
+    chance = np.random.default_rng(0)
+    kept = [threshold_of(chance.random(texts)) for _ in range(4000)]
+    assert np.mean(kept) > (0.945 if texts >= 19 else 0.9)

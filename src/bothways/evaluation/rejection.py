@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -80,5 +82,11 @@ def rows_of_each_class(targets: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def threshold_of(distances: np.ndarray) -> float:
-    """The distance within which the share `KEPT` of known texts lies."""
-    return float(np.quantile(distances, KEPT))
+    """(n,) distances of held-out texts → the distance within which the share `KEPT` of new known texts will lie.
+
+    That is the smallest of which `KEPT` of n + 1 are within, since the next text may lie between any two of them (split
+    conformal prediction, arXiv 2107.07511, section 1). The plain quantile of few texts keeps fewer: of 50, 93 % on
+    average. Of fewer than 19 the farthest counts.
+    """
+    within = min(len(distances), math.ceil(KEPT * (len(distances) + 1)))
+    return float(np.sort(distances)[within - 1])
