@@ -16,7 +16,7 @@ from bothways import InputError, TextClassifier
 from bothways.batch import Predictions
 from bothways.cli import main
 from bothways.evaluation.calibration import calibrate
-from bothways.evaluation.rejection import rows_of_each_class
+from bothways.evaluation.rejection import rows_of_each_class, threshold_of
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine, load_classifier
