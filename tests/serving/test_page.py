@@ -20,6 +20,7 @@ from conftest import random_bert
 from evaluation.test_report import findings, single
 
 from bothways.evaluation.stored import EVALUATION, evaluation_json
+from bothways.formats import hub
 from bothways.formats.writing import save_model
 from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.serving.routes.page import contents
@@ -170,6 +171,23 @@ def test_card_and_report_are_shown_without_power(
         assert "allow-same-origin" not in policy
         assert client.get("/models/mood/report").status_code == 404
         assert client.get("/models/none/card").status_code == 404
+
+
+def test_a_hub_is_asked_where_a_model_is_once_when_it_is_read(mood: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(hub_id: str, revision: str | None = None) -> Path:
+        asked.append(hub_id)
+        return mood
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    with served("it=me/mood") as live, httpx.Client(base_url=live.address, timeout=60) as client:
+        assert asked == ["me/mood"]
+        for path in ("/models", "/models/it/card", "/models/it/report", "/models/it/evaluation"):
+            client.get(path)
+        assert client.post("/inside", json={"inputs": "a film"}).status_code == 200
+        assert client.get("/info").json()["model_id"] == "me/mood"
+    assert asked == ["me/mood"]
 
 
 def test_the_page_asks_for_the_key_itself(mood: Path) -> None:
