@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from bothways import TextClassifier
 from bothways.batch import PackedBatch
 from bothways.errors import InputError
-from bothways.finetuning.config import FinetuningConfig
-from bothways.finetuning.fit import fit
+from bothways.finetuning.config import FinetuningConfig, within
+from bothways.finetuning.fit import fit, resolved_for
 from bothways.finetuning.run import finetune
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model, to_published_config
@@ -287,3 +287,43 @@ def test_labels_of_words_need_the_head(tmp_path: Path, encoder_directory: Path) 
 def test_settings_of_windows_that_make_no_sense(setting: str, value: int) -> None:
     with pytest.raises(InputError, match="--" + setting.replace("_", "-") + " is "):
         FinetuningConfig(max_length=64, **{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("chosen", "held", "told"),
+    [
+        ({"max_length": 64, "overlap": 32}, (64, 32), ""),
+        ({"overlap": None}, (64, 16), ""),
+        ({"max_length": 2048}, (64, 16), "The encoder has 64 positions, so 64 tokens are read at once."),
+        ({"overlap": 40}, (64, 32), "Of 64 tokens that are read at once, windows share 32, not 40."),
+        (
+            {"max_length": 2048, "overlap": 600},
+            (64, 32),
+            "The encoder has 64 positions, so 64 tokens are read at once. Of 64 tokens that are read at once, windows "
+            "share 32, not 600.",
+        ),
+    ],
+)
+def test_no_more_is_asked_of_an_encoder_than_it_has_positions(
+    chosen: dict, held: tuple[int, int], told: str, encoder_config: EncoderConfig, tokenizer: Tokenizer
+) -> None:
+    bert = random_bert(encoder_config)
+    assert bert.config.longest == 64
+    config = FinetuningConfig(long_texts="windows", **chosen)
+    assert within(config, bert.config)[1] == told
+    found = resolved_for(config, bert, 100)
+    assert (found.max_length, found.overlap) == held
+    assert within(found, bert.config) == (found, "")
+
+
+def test_what_is_reduced_is_said(tmp_path: Path, encoder_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts, labels = long_films(40)
+    chosen = {"epochs": 1, "max_length": 2048, "overlap": 600, "long_texts": "windows"}
+    with pytest.warns(UserWarning, match="windows share 32, not 600"):
+        classifier = TextClassifier(encoder_directory, **chosen).fit(texts, labels)
+    assert (classifier.engine_.config.longest, classifier.engine_.config.overlap) == (64, 32)
+    table = tmp_path / "t.csv"
+    table.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(texts, labels, strict=True)))
+    finetune(table, tmp_path / "out", encoder=encoder_directory, config=FinetuningConfig(**chosen))
+    assert "windows share 32, not 600" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["training"]["settings"]["overlap"] == 32

@@ -21,7 +21,7 @@ from bothways.evaluation.number_formats import int8_agreement
 from bothways.explanation.explain import explain
 from bothways.explanation.leave_out import LeaveOneOut
 from bothways.explanation.result import Explanation
-from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling
+from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling, within
 from bothways.finetuning.fit import fit
 from bothways.formats.hub import AUTO, locate
 from bothways.formats.publishing import MESSAGE, push
@@ -135,6 +135,8 @@ class TextClassifier(TextEstimator):
             share = config.held_out if round(len(table) * config.held_out) >= FEWEST else 0.0
             table, held_out = split_off(table, share, at_most=2000, seed=config.seed)
         bert, tokenizer = self._start(given)
+        if reduced := within(config, bert.config)[1]:
+            warnings.warn(reduced, stacklevel=2)
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
         calibrate(bert, tokenizer, table, held_out, coverage=config.coverage, seed=config.seed)
         bert.config = replace(bert.config, int8=int8_agreement(bert, tokenizer, held_out, seed=config.seed))

@@ -86,6 +86,13 @@ def findings(*outputs: OutputObservation, texts: list | None = None) -> Observat
     )
 
 
+def test_a_sample_is_told_as_one() -> None:
+    found = findings(single(["bad", "good"], 200))
+    assert "shown here" not in Page(report_page(found)).words
+    sample = replace(found, metrics={**found.metrics, "examples": 20_000})
+    assert "200 of 20,000 rows" in Page(report_page(sample)).words
+
+
 def test_a_classifier_of_few_classes() -> None:
     output = single(["bad", "good"], 200)
     page = Page(report_page(findings(output)))

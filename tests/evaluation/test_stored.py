@@ -10,6 +10,9 @@ import pytest
 from evaluation.test_report import HOSTILE, findings, single
 
 from bothways.evaluation import stored
+from bothways.evaluation.observation import OutputObservation
+from bothways.evaluation.page import Words
+from bothways.evaluation.sections.parts import Grid
 from bothways.evaluation.stored import CELL_TEXTS, MOST_CHARACTERS, evaluation_json
 from bothways.model.config import OutputConfig
 from bothways.tasks import TASKS
@@ -68,9 +71,60 @@ def test_many_classes_long_texts_and_many_outputs_stay_small(monkeypatch: pytest
     assert all(text["truncated"] for text in texts)
 
 
+def several(one: OutputObservation, count: int) -> list[OutputObservation]:
+    return [replace(one, task=TASKS["single"](replace(one.task.output, name=f"o{i}"))) for i in range(count)]
+
+
+def test_matrices_that_do_not_fit_are_left_out_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each report's section is made once, however often the file has to become smaller."""
+    made = []
+    section = stored.section
+    monkeypatch.setattr(stored, "section", lambda *given: made.append(given) or section(*given))
+    monkeypatch.setattr(stored, "MOST_BYTES", 300_000)
+    found = findings(*several(single([f"{i:03d}" + "类别名" * 12 for i in range(300)], 200), 20))
+    content = evaluation_json(found)
+    assert len(made) == 20
+    assert len(content.encode()) <= 300_000
+    told = written(content)
+    assert [one["name"] for one in told["outputs"]] == [f"o{i}" for i in range(20)]
+    assert told["outputs_left_out"] == 0
+    whole = [one["name"] for one in told["outputs"] if one["labels"]]
+    assert whole == [f"o{i}" for i in range(len(whole))]
+    assert 2 <= len(whole) < 20
+    for one in told["outputs"]:
+        assert ("no room" in one["notes"][-1]["en"]) == (one["name"] not in whole)
+        assert one["sentence"]["en"]
+
+
+@pytest.mark.parametrize(("most_bytes", "kept"), [(2_000_000, 100), (20_000, range(1, 100)), (400, 0)])
+def test_outputs_that_do_not_fit_are_counted(
+    most_bytes: int, kept: int | range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "MOST_BYTES", most_bytes)
+    content = evaluation_json(findings(*several(single(["a", "b"], 20), 110)))
+    told = written(content)
+    assert len(told["outputs"]) + told["outputs_left_out"] == 110
+    assert len(told["outputs"]) in (kept if isinstance(kept, range) else (kept,))
+    assert len(content.encode()) <= most_bytes
+
+
+def test_lines_of_tables_that_are_left_out_are_counted() -> None:
+    grid = Grid(Words("a", "b"), [Words("c", "d")], [["e"]] * 30, 5)
+    assert (len(stored.grid_as_json(grid, 10)["rows"]), stored.grid_as_json(grid, 10)["left_out"]) == (10, 25)
+    assert stored.grid_as_json(grid, 200)["left_out"] == 5
+
+
+def test_a_sample_is_told_as_one() -> None:
+    found = findings(single(["a", "b"], 50))
+    assert written(evaluation_json(found))["all_rows"] == 50
+    told = written(evaluation_json(replace(found, metrics={**found.metrics, "examples": 20_000})))
+    assert (told["rows"], told["all_rows"]) == (50, 20_000)
+
+
 def test_while_there_is_room_every_cell_has_a_text_before_any_has_two() -> None:
     output = single([f"class {i}" for i in range(30)], 2000)
-    told = stored.evaluation(findings(output), 60_000, 20_000)["outputs"][0]["cells"]
+    found = findings(output)
+    told = stored.evaluation(found, [stored.seen(found, output, 60_000)], 60_000, 20_000)["outputs"][0]["cells"]
     assert sum(cell["count"] for cell in told) == 2000
     assert min(len(cell["texts"]) for cell in told) in (0, 1)
     some = [len(cell["texts"]) for cell in told if cell["count"] > 1]

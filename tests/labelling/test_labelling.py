@@ -12,6 +12,7 @@ import pytest
 from conftest import films, random_bert
 from sklearn.linear_model import LogisticRegression
 
+from bothways.cli import classifiers
 from bothways.errors import InputError
 from bothways.inference.engine import Engine
 from bothways.labelling import label_errors as module
@@ -19,7 +20,7 @@ from bothways.labelling.active_learning import at_random, diverse, most_uncertai
 from bothways.labelling.features import Features, tfidf_features
 from bothways.labelling.label_errors import label_errors
 from bothways.labelling.out_of_fold import folds_of, out_of_fold, predicted
-from bothways.labelling.run import check
+from bothways.labelling.run import check, doubted
 from bothways.labelling.suggestions import as_rows, screenful, write_rows
 from bothways.model.bert import Bert
 from bothways.model.config import EncoderConfig, OutputConfig
@@ -152,6 +153,46 @@ def test_words_that_were_not_read_are_not_doubted() -> None:
     assert scores[0] == pytest.approx(0.9)
     assert not wrong[0]
     assert wrong[1]
+
+
+def table_of(kind: str, labels: list) -> Table:
+    columns = Columns(labels=(LabelColumn(output="label", column="label", kind=kind),))  # type: ignore[arg-type]
+    return Table(
+        "t.csv", columns, [f"line {i + 2}" for i in range(len(labels))], ["x"] * len(labels), None, {"label": labels}
+    )
+
+
+def test_agreement_is_counted_by_label_and_not_by_row() -> None:
+
+    def agreement(kind: str, labels: list, probabilities: list) -> float:
+        task = TASKS[kind](OutputConfig(name="label", kind=kind, labels=("a", "b"), column="label"))  # type: ignore[arg-type]
+        return doubted(table_of(kind, labels), [task], {"label": probabilities})[1]
+
+    a, b, unread = [0.9, 0.1], [0.1, 0.9], [np.nan, np.nan]
+    single = [["a", "b"][i % 2] for i in range(40)]
+    assert agreement("single", [*single, None], [*map(np.array, [b, b, *[a, b] * 19]), np.array(a)]) == 39 / 40
+    tags = [["a", "b"] * 5] * 40
+    said = [np.array([b, b, *[a, b] * 4])] * 40
+    assert agreement("tags", tags, said) == pytest.approx(0.9)
+    assert agreement("tags", tags, [np.array([b, *[unread] * 3, *[a, b] * 2])] * 40) == pytest.approx(4 / 5)
+    assert agreement("tags", [[], *tags], [np.zeros((0, 2)), *said]) == pytest.approx(0.9)
+    multi = [["a", "b"], ["a"], ["b"], []] * 10
+    both, none = np.array([0.9, 0.9]), np.array([0.1, 0.1])
+    right = [both, np.array(a), np.array(b), none] * 10
+    assert agreement("multi", multi, right) == 1.0
+    assert agreement("multi", multi, [np.array(a), *right[1:]]) == pytest.approx(78 / 79)
+    assert agreement("multi", multi, [none] * 40) == 0.0
+
+
+@pytest.mark.parametrize("wrong", [0, 60])
+def test_a_model_is_called_wrong_only_where_it_doubts(
+    wrong: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(classifiers, "SURE", 1.1)
+    table, _ = reviews(300, wrong)
+    classifiers.check(str(write(tmp_path / "t.jsonl", table, labelled=300)), folds=5)
+    said = capsys.readouterr()
+    assert ("often wrong itself" in said.out + said.err) == bool(wrong)
 
 
 def test_without_cleanlab_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

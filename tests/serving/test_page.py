@@ -20,6 +20,7 @@ from conftest import random_bert
 from evaluation.test_report import findings, single
 
 from bothways.evaluation.stored import EVALUATION, evaluation_json
+from bothways.formats import hub
 from bothways.formats.writing import save_model
 from bothways.model.config import EncoderConfig, OutputConfig
 from bothways.serving.routes.page import contents
@@ -170,6 +171,23 @@ def test_card_and_report_are_shown_without_power(
         assert "allow-same-origin" not in policy
         assert client.get("/models/mood/report").status_code == 404
         assert client.get("/models/none/card").status_code == 404
+
+
+def test_a_hub_is_asked_where_a_model_is_once_when_it_is_read(mood: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(hub_id: str, revision: str | None = None) -> Path:
+        asked.append(hub_id)
+        return mood
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    with served("it=me/mood") as live, httpx.Client(base_url=live.address, timeout=60) as client:
+        assert asked == ["me/mood"]
+        for path in ("/models", "/models/it/card", "/models/it/report", "/models/it/evaluation"):
+            client.get(path)
+        assert client.post("/inside", json={"inputs": "a film"}).status_code == 200
+        assert client.get("/info").json()["model_id"] == "me/mood"
+    assert asked == ["me/mood"]
 
 
 def test_the_page_asks_for_the_key_itself(mood: Path) -> None:
@@ -323,7 +341,7 @@ def test_a_browser_draws_the_state_that_is_in_the_link(live: Live, tmp_path: Pat
 def test_a_cell_in_the_link_shows_its_texts_and_no_label_becomes_html(
     seen: Live, tmp_path: Path, language: str, width: int
 ) -> None:
-    drawn = rendered(seen.address, tmp_path, width, v="evaluation", l=language, x="bad", y=HOSTILE)
+    drawn = rendered(seen.address, tmp_path, width, v="evaluation", l=language, x="0", y="2")
     assert len(re.findall(r'<td class="(?:right|wrong)', drawn)) == 9
     assert len(re.findall(r'aria-pressed="true"[^>]*aria-label="[^"]*bad', drawn)) == 1
     assert re.search(r'<span class="said"[^>]*>&lt;img src=x', drawn)
@@ -339,12 +357,37 @@ def test_of_many_classes_some_are_drawn_and_a_number_has_no_matrix(seen: Live, t
     assert 0 < len(re.findall(r'<td class="(?:right|wrong)', many)) <= 100
     assert many.count("<option") == 3 + 151
     assert 'class="pairs"' in many
-    focused = rendered(seen.address, tmp_path, v="evaluation", l="en", o="many", c="class 7")
+    many_labels = httpx.get(f"{seen.address}/models/seen/evaluation").json()["outputs"][1]["labels"]
+    focused = rendered(seen.address, tmp_path, v="evaluation", l="en", o="many", c=str(many_labels.index("class 7")))
     assert '<th scope="row" title="class 7">' in focused
     number = rendered(seen.address, tmp_path, v="evaluation", l="en", o="stars")
     assert "Off by" in number
     assert "off by 5" in number
     assert 'class="matrix' not in number
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser, chromium")
+def test_labels_that_begin_alike_have_cells_of_their_own_and_a_sample_is_told_as_one(
+    tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer
+) -> None:
+    save_model(tmp_path / "it", random_bert(encoder_config, MOOD), tokenizer)
+    output = single(["a" * 200 + end for end in "123"], 400)
+    found = findings(output)
+    found = replace(found, metrics={**found.metrics, "examples": 20_000})
+    (tmp_path / "it" / EVALUATION).write_text(evaluation_json(found), "utf-8")
+    with served(tmp_path / "it") as live:
+        told = httpx.get(f"{live.address}/models/it/evaluation").json()["outputs"][0]
+        drawn = rendered(live.address, tmp_path, v="evaluation", l="en", x="2", y="1")
+        beyond = rendered(live.address, tmp_path, v="evaluation", l="en", x="3", y="a")
+    assert len(set(told["labels"])) == 1
+    pressed = re.findall(r'<td class="(?:right|wrong)[^>]*><button[^>]*aria-pressed="(true|false)"', drawn)
+    assert [i for i, each in enumerate(pressed) if each == "true"] == [2 * 3 + 1]
+    count = next(cell["count"] for cell in told["cells"] if (cell["expected"], cell["predicted"]) == (2, 1))
+    assert f'<p class="note">{count} of {told["totals"][2]} texts of' in drawn
+    assert "of 400 of its 20,000 rows" in drawn
+    assert 'aria-pressed="true" aria-label' not in beyond
+    assert 'role="alert"' not in drawn + beyond
 
 
 @pytest.mark.slow

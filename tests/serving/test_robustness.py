@@ -206,6 +206,28 @@ def test_more_requests_than_allowed_are_refused_at_once(mood: Path) -> None:
         assert client.post("/predict", json={"inputs": "a film"}).status_code == 200
 
 
+def test_what_a_full_queue_has_no_room_for_is_refused_unread_and_counted(mood: Path) -> None:
+    """What does not wait in the queue is answered, and what is nowhere gets its 404 or 405."""
+    with served(mood, key="secret") as live, httpx.Client(base_url=live.address, headers=KEY) as client:
+        batcher = live.application.service.batcher
+        batcher.waiting_tokens = batcher.queue_tokens + 1
+        broken = {"content": b"{", "headers": {"content-type": "application/json"}}
+        paths = ["/", "/predict", "/embed", "/answers", "/explain", "/v1/embeddings", "/v2/models/mood/infer"]
+        for path in paths:
+            response = client.post(path, **broken)
+            assert (response.status_code, response.json()["error_type"]) == (429, "Overloaded"), path
+        assert client.post("/tokenize", json={"inputs": "a film"}).status_code == 200
+        assert client.post("/reload", json={}).status_code == 200
+        assert client.post("/none", **broken).status_code == 404
+        assert client.post("/models", **broken).status_code == 405
+        counted = client.get("/metrics").text
+        assert f'te_request_count{{method="not_read"}} {len(paths):.1f}' in counted
+        assert f'te_request_failure{{err="overloaded"}} {len(paths):.1f}' in counted
+        batcher.waiting_tokens = 0
+        assert client.post("/predict", **broken).status_code == 422
+        assert client.post("/predict", json={"inputs": "a film"}).status_code == 200
+
+
 def test_a_client_that_leaves_takes_its_texts_out_of_the_queue(mood: Path) -> None:
     with served(mood) as live:
         model = live.application.service.models.get()

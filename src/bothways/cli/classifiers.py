@@ -79,7 +79,7 @@ def check(
     show(done.findings, sys.stdout)
     if done.errors is not None:
         say(f"{len(done.errors):,} of {len(done.table):,} labels are probably wrong, the least likely first.")
-        if done.agreement < SURE:
+        if done.errors and done.agreement < SURE:
             say(
                 f"What doubts them gives {done.agreement:.0%} of all labels as they are, so it is often wrong itself: "
                 "look at each before you change it."

@@ -87,6 +87,10 @@ def facts(findings: Observation) -> list[tuple[Words, Words]]:
             told.append((Words("each row seen", "每行学习"), Words(f"{times} ×", f"{times} 遍")))
     if "evaluated_on" in metrics:
         told.append((Words("evaluated on", "评测数据"), same(excerpt(str(metrics["evaluated_on"]), 120))))
+    if metrics.get("examples", 0) > len(findings.texts):
+        shown, all_rows = f"{len(findings.texts):,}", f"{metrics['examples']:,}"
+        sample = Words(f"{shown} of {all_rows} rows", f"{all_rows} 行中的 {shown} 行")
+        told.append((Words("shown here", "此处展示"), sample))
     truncated = metrics.get("truncated")
     if truncated:
         share = f"{truncated:,} / {metrics['examples']:,}"

@@ -1,8 +1,9 @@
 """What was seen while a classifier was evaluated, as JSON beside the model: its confusion matrices with the texts of
 their cells. The report shows excerpts of these; the server's page shows all of them, and a text can be asked about.
 
-    {"evaluated_on": FILE, "rows": n, "outputs": [{"name", "kind", "sentence", "notes", "labels", "totals", "cells":
-    [{"expected": i, "predicted": j, "count": n, "texts": [TEXT, …]}], "grids", "mistakes": [TEXT, …]}]}
+    {"evaluated_on": FILE, "rows": n, "all_rows": n, "outputs": [{"name", "kind", "sentence", "notes", "labels",
+    "totals", "cells": [{"expected": i, "predicted": j, "count": n, "texts": [TEXT, …]}], "grids", "mistakes":
+    [TEXT, …]}], "outputs_left_out": n}
 
 Cells are those that are not empty; outputs without a confusion matrix have none. Sentences are in both languages.
 """
@@ -11,16 +12,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from bothways.evaluation.confusion import Confusion
 from bothways.evaluation.observation import Observation, OutputObservation
 from bothways.evaluation.page import Words, excerpt
-from bothways.evaluation.sections import Excerpts, section
-from bothways.evaluation.sections.parts import Example, Grid, place
+from bothways.evaluation.sections import Excerpts, Section, section
+from bothways.evaluation.sections.parts import Example, Grid, lines_in, place
 from bothways.tasks.single import SingleLabel
 
 EVALUATION = "evaluation.json"
@@ -37,108 +37,140 @@ MOST_CHARACTERS = 1000
 LONGEST_LABEL = 120
 OVERHEAD = 160
 """About the bytes of a text's JSON beside the text itself."""
+NO_ROOM = Words(
+    "There was no room to keep its confusion matrix, tables and texts.", "空间不足，未保存其混淆矩阵、表格和文本。"
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that can be told of one output."""
+
+    kind: str
+    section: Section
+    """What its report says, its lists as long as they ever are here."""
+    labels: Sequence[str]
+    confusion: Confusion | None
+    """None for an output that does not decide one class of several."""
 
 
 def evaluation_json(findings: Observation) -> str:
-    """The content of the file, at most `MOST_BYTES` long."""
+    """The content of the file, at most `MOST_BYTES` long: what is too much are texts, cells and lines of tables first,
+    then whole matrices and tables, and last whole outputs."""
+    labelled = [output for output in findings.outputs if len(output.labelled)]
+    chosen = labelled[:MOST_OUTPUTS]
+    outputs = [seen(findings, output, ROOM // len(chosen)) for output in chosen]
     room, cells = ROOM, MOST_CELLS
-    while True:
-        content = json.dumps(evaluation(findings, room, cells), ensure_ascii=False, separators=(",", ":")) + "\n"
-        if len(content.encode()) <= MOST_BYTES or cells < MOST_OUTPUTS:
+    while cells >= MOST_OUTPUTS:
+        told = evaluation(findings, outputs, room, cells) | {"outputs_left_out": len(labelled) - len(outputs)}
+        content = written(told)
+        if size(content) <= MOST_BYTES:
             return content
         room, cells = room // 2, cells // 2
+    left = MOST_BYTES - size(written(told | {"outputs": [], "outputs_left_out": len(labelled)}))
+    kept = fitting(told["outputs"], left)
+    return written(told | {"outputs": kept, "outputs_left_out": len(labelled) - len(kept)})
 
 
-def evaluation(findings: Observation, room: int, cells: int) -> dict[str, Any]:
-    """All outputs that some row says something of. `room`: bytes of texts; `cells`: the most that all have."""
-    chosen = [output for output in findings.outputs if len(output.labelled)][:MOST_OUTPUTS]
-    share = max(1, len(chosen))
+def written(value: Any) -> str:
+    """As one line of JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def size(content: str) -> int:
+    """In bytes."""
+    return len(content.encode())
+
+
+def fitting(outputs: Sequence[dict[str, Any]], room: int) -> list[dict[str, Any]]:
+    """As many outputs as `room` bytes hold, in their order: first each with its sentences alone, then, while there is
+    room, with all that is told of it."""
+    kept: list[tuple[dict[str, Any], int]] = []
+    for output in outputs:
+        bare = output | {"labels": [], "totals": [], "cells": [], "grids": [], "mistakes": []}
+        bare["notes"] = [*output["notes"], words(NO_ROOM)]
+        cost = size(written(bare))
+        if cost > room:
+            break
+        room -= cost
+        kept.append((bare, cost))
+    found = []
+    for whole, (bare, cost) in zip(outputs, kept, strict=False):
+        more = size(written(whole)) - cost
+        room -= more if more <= room else 0
+        found.append(whole if more <= room else bare)
+    return found
+
+
+def seen(findings: Observation, output: OutputObservation, room: int) -> Seen:
+    """All that can be told of one output. `room`: bytes of the texts of its report."""
+    task = output.task
+    shown = section(task, 0, output, findings.metrics["outputs"].get(task.name, {}), Excerpts(findings, room))
+    if not isinstance(task, SingleLabel):
+        return Seen(task.kind, shown, (), None)
+    labels = [excerpt(label, LONGEST_LABEL) for label in task.output.labels]
+    return Seen(task.kind, shown, labels, Confusion.of(output))
+
+
+def evaluation(findings: Observation, outputs: Sequence[Seen], room: int, cells: int) -> dict[str, Any]:
+    """What is told of some outputs. `room`: bytes of texts; `cells`: the most that all have."""
+    share = max(1, len(outputs))
     source = findings.metrics.get("evaluated_on")
     return {
         "evaluated_on": None if source is None else excerpt(str(source)),
         "rows": len(findings.texts),
-        "outputs": [output_as_json(findings, output, room // share, cells // share) for output in chosen],
+        "all_rows": findings.metrics.get("examples"),
+        "outputs": [output_as_json(findings, output, room // share, cells // share) for output in outputs],
     }
 
 
-def output_as_json(findings: Observation, output: OutputObservation, room: int, cells: int) -> dict[str, Any]:
-    """What is known of one output: all that its section of the report says, and its confusion matrix."""
-    task = output.task
-    metrics = findings.metrics["outputs"].get(task.name, {})
-    shown = section(task, 0, output, metrics, Excerpts(findings, room))
-    has_matrix = isinstance(task, SingleLabel)
+def output_as_json(findings: Observation, output: Seen, room: int, cells: int) -> dict[str, Any]:
+    """What is told of one output: what its section of the report says, and its confusion matrix."""
+    shown, confusion = output.section, output.confusion
     matrix: dict[str, Any] = {"labels": [], "totals": [], "cells": []}
+    if confusion is not None:
+        told = cells_as_json(findings, confusion, room, cells)
+        matrix = {"labels": list(output.labels), "totals": confusion.counts.sum(1).tolist(), "cells": told}
+    mistakes = (mistake(findings, example) for example in shown.mistakes)
     return {
-        "name": task.name,
-        "kind": task.kind,
+        "name": shown.name,
+        "kind": output.kind,
         "sentence": words(shown.sentence),
         "notes": [words(note) for note in shown.notes],
-        **(Confusion.of(output).as_json(findings, room, cells) if has_matrix else matrix),
-        "grids": [grid_as_json(grid) for grid in shown.grids],
-        "mistakes": [mistake(findings, example) for example in shown.mistakes],
+        **matrix,
+        "grids": [grid_as_json(grid, lines_in(room)) for grid in shown.grids],
+        "mistakes": list(within(mistakes, room)),
     }
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """Which classes were taken for which: of n texts that have a label."""
+def cells_as_json(findings: Observation, confusion: Confusion, room: int, most: int) -> list[dict[str, Any]]:
+    """The first cells of a matrix with texts: while there is room, each gets one in turn."""
+    cells = list(confusion.cells.items())[:most]
+    texts: list[list[dict[str, Any]]] = [[] for _ in cells]
+    turns = list(in_turn([at[:CELL_TEXTS].tolist() for _, at in cells]))
+    told = within((cell_text(findings, confusion, at) for _, at in turns), room)
+    for (cell, _), text in zip(turns, told, strict=False):
+        texts[cell].append(text)
+    return [
+        {"expected": i, "predicted": j, "count": len(at), "texts": some}
+        for ((i, j), at), some in zip(cells, texts, strict=True)
+    ]
 
-    labels: Sequence[str]
-    rows: np.ndarray
-    """(n,) which of the observed rows each is"""
-    expected: np.ndarray
-    """(n,) classes"""
-    probabilities: np.ndarray
-    """(n, classes)"""
 
-    @classmethod
-    def of(cls, output: OutputObservation) -> Confusion:
-        """That of an output that decides one class of several."""
-        rows = output.labelled
-        p = np.array([output.probabilities[row] for row in rows])
-        expected = np.array([output.expected[row] for row in rows])
-        return cls([excerpt(label, LONGEST_LABEL) for label in output.task.output.labels], rows, expected, p)
+def cell_text(findings: Observation, confusion: Confusion, at: int) -> dict[str, Any]:
+    """A text with the probabilities of the class it was taken for and of its own."""
+    p = confusion.probabilities[at]
+    scores = {"score": number(confusion.sure[at]), "expected_score": number(p[confusion.expected[at]])}
+    return text_of(findings, int(confusion.rows[at])) | scores
 
-    def as_json(self, findings: Observation, room: int, most: int) -> dict[str, Any]:
-        """Its cells, those with most errors first, then the right ones; each class's number of texts in "totals".
-        A wrong cell has its surest texts, a right one its least sure; while there is room, each gets one in turn."""
-        predicted = self.probabilities.argmax(-1)
-        width = len(self.labels)
-        codes, inverse, counts = np.unique(self.expected * width + predicted, return_inverse=True, return_counts=True)
-        right = codes // width == codes % width
-        order = np.lexsort((codes, -counts, right))[:most]
-        members = [np.flatnonzero(inverse == index) for index in order]
-        sure = self.probabilities.max(-1)
-        queues = [
-            list(at[np.argsort(sure[at] if right[index] else -sure[at], kind="stable")][:CELL_TEXTS])
-            for index, at in zip(order, members, strict=True)
-        ]
-        texts: list[list[dict[str, Any]]] = [[] for _ in queues]
-        for cell, at in in_turn(queues):
-            text = self.text(findings, int(at))
-            room -= sum(len(side.encode()) for side in text["texts"]) + OVERHEAD
-            if room < 0:
-                break
-            texts[cell].append(text)
-        return {
-            "labels": list(self.labels),
-            "totals": np.bincount(self.expected, minlength=width).tolist(),
-            "cells": [
-                {
-                    "expected": int(codes[index] // width),
-                    "predicted": int(codes[index] % width),
-                    "count": int(counts[index]),
-                    "texts": texts[cell],
-                }
-                for cell, index in enumerate(order)
-            ],
-        }
 
-    def text(self, findings: Observation, at: int) -> dict[str, Any]:
-        """A text with the probabilities of the class it was taken for and of its own."""
-        p = self.probabilities[at]
-        scores = {"score": number(p.max()), "expected_score": number(p[self.expected[at]])}
-        return text_of(findings, int(self.rows[at])) | scores
+def within(texts: Iterable[dict[str, Any]], room: int) -> Iterator[dict[str, Any]]:
+    """Texts until they have so many bytes."""
+    for text in texts:
+        room -= sum(len(side.encode()) for side in text["texts"]) + OVERHEAD
+        if room < 0:
+            break
+        yield text
 
 
 def in_turn(queues: Sequence[Sequence[Any]]) -> Iterator[tuple[int, Any]]:
@@ -166,13 +198,13 @@ def mistake(findings: Observation, example: Example) -> dict[str, Any]:
     return text_of(findings, example.at) | said
 
 
-def grid_as_json(grid: Grid) -> dict[str, Any]:
-    """A table of the report."""
+def grid_as_json(grid: Grid, most: int) -> dict[str, Any]:
+    """The first lines of a table of the report."""
     return {
         "caption": words(grid.caption),
         "header": [words(cell) for cell in grid.header],
-        "rows": [[str(cell) for cell in row] for row in grid.rows],
-        "left_out": grid.left_out,
+        "rows": [[str(cell) for cell in row] for row in grid.rows[:most]],
+        "left_out": grid.left_out + max(0, len(grid.rows) - most),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from bothways.long_texts import LongTexts
+from bothways.model.config import BertConfig
 from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
 
 Pooling = Literal["first", "mean"]
@@ -133,6 +134,21 @@ class ResolvedConfig(FinetuningConfig, TrainingConfig):
     dropout: float
     micro_batch_tokens: int
     precision: Precision
+
+
+def within(config: FinetuningConfig, model: BertConfig) -> tuple[FinetuningConfig, str]:
+    """The settings with no more asked of a model than it can do, and a sentence about what was reduced, empty if
+    nothing was: it reads as many tokens at once as it has positions, and two windows share half of them at most."""
+    positions = model.encoder.max_positions
+    length = None if config.max_length is None else min(config.max_length, positions)
+    read = length or model.longest
+    overlap = None if config.overlap is None else min(config.overlap, read // 2)
+    told = []
+    if length != config.max_length:
+        told.append(f"The encoder has {positions:,} positions, so {read:,} tokens are read at once.")
+    if overlap != config.overlap:
+        told.append(f"Of {read:,} tokens that are read at once, windows share {overlap:,}, not {config.overlap:,}.")
+    return replace(config, max_length=length, overlap=overlap), " ".join(told)
 
 
 def resolved(

@@ -8,7 +8,7 @@ import numpy as np
 
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.batching import by_length, shuffled
-from bothways.finetuning.config import FinetuningConfig, ResolvedConfig
+from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, within
 from bothways.model.bert import Bert
 from bothways.tables.table import Table
 from bothways.tasks import Task
@@ -23,7 +23,8 @@ def share_of_long(config: FinetuningConfig, bert: Bert, tokenizer: Tokenizer, ta
     """Which share of the texts of a table is longer than the encoder reads at once; 0 where that decides nothing."""
     if config.long_texts is not None or table.columns.pretokenized or not len(table):
         return 0.0
-    longest = min(config.max_length or bert.config.longest, bert.config.encoder.max_positions)
+    config, _ = within(config, bert.config)
+    longest = config.max_length or bert.config.longest
     rows = np.linspace(0, len(table) - 1, min(len(table), SAMPLE), dtype=np.int64)
     texts, pairs = ([side[i] for i in rows] if side is not None else None for side in (table.texts, table.pairs))
     assert texts is not None, "there is always a column of texts"

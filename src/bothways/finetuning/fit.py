@@ -9,7 +9,7 @@ import torch
 
 from bothways.errors import InputError
 from bothways.finetuning.collapse import RESTARTS, collapsed_outputs, restarted, say_collapsed
-from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved
+from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved, within
 from bothways.finetuning.early_stopping import EarlyStopping, one_after_other
 from bothways.finetuning.examples import Examples, share_of_long
 from bothways.finetuning.imbalance import balanced
@@ -32,10 +32,9 @@ def resolved_for(
     config: FinetuningConfig, bert: Bert, rows: int, outputs: Sequence[OutputConfig] = (), *, long: float = 0.0
 ) -> ResolvedConfig:
     """The settings with what is left open chosen for an encoder, a table of `rows`, `outputs` and this machine.
-    `long`: see `share_of_long`. Of a text no more tokens are read than the encoder has positions."""
+    `long`: see `share_of_long`. Of a text no more is read at once than the encoder has positions (`within`)."""
     encoder, device = bert.config.encoder, default_device()
-    if config.max_length is not None:
-        config = replace(config, max_length=min(config.max_length, encoder.max_positions))
+    config, _ = within(config, bert.config)
     return resolved(
         config,
         width=encoder.hidden_size,

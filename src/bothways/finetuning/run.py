@@ -22,7 +22,7 @@ from bothways.evaluation.token_checks import check_tokens
 from bothways.explanation.examples import keep_examples
 from bothways.files.writing import refuse_existing, write_atomically
 from bothways.finetuning.collapse import restarted
-from bothways.finetuning.config import FinetuningConfig, ResolvedConfig
+from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, within
 from bothways.finetuning.data import Data, read_data
 from bothways.finetuning.examples import share_of_long
 from bothways.finetuning.fit import fit, resolved_for
@@ -117,9 +117,9 @@ def finetune(
     print(report, file=sys.stderr)
     if encoder == AUTO and (more := about_larger(directory.name)):
         print(more, file=sys.stderr)
-    positions = bert.config.encoder.max_positions
-    if config.max_length is not None and config.max_length > positions:
-        print(f"The encoder has {positions:,} positions, so {positions:,} tokens are read at once.", file=sys.stderr)
+    config, reduced = within(config, bert.config)
+    if reduced:
+        print(reduced, file=sys.stderr)
     long = share_of_long(config, bert, tokenizer, data.train)
     chosen = resolved_for(config, bert, len(data.train), data.outputs, long=long)
     if chosen.long_texts == "windows" and config.long_texts is None:

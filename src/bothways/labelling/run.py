@@ -92,13 +92,14 @@ def check(
 def doubted(table: Table, tasks: Sequence[Task], probabilities: Probabilities) -> tuple[list[Suggestion], float]:
     """`label_errors` of every output that has labels, and the share of labels that the model would have given, too."""
     tasks = [task for task in tasks if task.names_labels]
-    same = [
-        task.same(value, task.decided(task.decide(probabilities[task.name][i])))
+    counted = [
+        task.agreement(target, said)
         for task in tasks
-        for i, (value, target) in enumerate(zip(table.values[task.name], table.targets(task), strict=True))
+        for target, said in zip(table.targets(task), probabilities[task.name], strict=True)
         if task.labelled(target)
     ]
-    return label_errors(table, tasks, probabilities), float(np.mean(same)) if same else 1.0
+    same, asked = (sum(counts) for counts in zip((0, 0), *counted, strict=True))
+    return label_errors(table, tasks, probabilities), same / asked if asked else 1.0
 
 
 def probabilities_of(engine: Engine, table: Table) -> Probabilities:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from bothways.serving.answers import Answer
 from bothways.serving.config import ServingConfig
@@ -24,6 +25,9 @@ from bothways.serving.routes import explaining, open_inference, openai, own, pag
 from bothways.serving.schemas import Error
 from bothways.serving.service import Service
 
+ROOMS = (tei, openai, open_inference, own, explaining, page)
+AT_ONCE = frozenset({"/reload", "/tokenize"})
+"""Where nothing waits in the queue of texts, of all that is posted."""
 REFUSALS = {400, 401, 403, 404, 408, 413, 422, 424, 429, 503}
 TOO_SHORT = {"string_too_short", "too_short"}
 OPEN_INFERENCE = "/v2"
@@ -38,10 +42,17 @@ class Application:
         metrics = Metrics()
         self.service = Service(models, config, metrics)
         self.api = api(self.service)
-        self.gate = Gate(self.api, config, metrics, key, self.service.refuse_if_full)
+        self.gate = Gate(self.api, config, metrics, key, queues, self.service.refuse_if_full)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self.gate(scope, receive, send)
+
+
+def queues(scope: Any) -> bool:
+    """Whether a request is for a route whose texts wait in the queue."""
+    if scope["path"] in AT_ONCE:
+        return False
+    return any(route.matches(scope)[0] is Match.FULL for room in ROOMS for route in room.router.routes)
 
 
 def api(service: Service) -> FastAPI:
@@ -64,7 +75,7 @@ def api(service: Service) -> FastAPI:
         responses={status: {"model": Error} for status in sorted(REFUSALS)},
     )
     app.state.service = service
-    for room in (tei, openai, open_inference, own, explaining, page):
+    for room in ROOMS:
         app.include_router(room.router)
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(RequestValidationError, misshapen)

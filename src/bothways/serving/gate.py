@@ -29,8 +29,8 @@ PAGE, PAGE_FILES = "/", "/page/"
 READY = frozenset({"/health", "/ping", "/v2/health/ready"})
 """Those that say whether to send requests here."""
 RELOAD = "/reload"
-AT_ONCE = frozenset({RELOAD, "/tokenize"})
-"""What does not wait in the queue of texts."""
+NOT_READ = "not_read"
+"""How a request counts that is refused before it is known whether it has one text or several."""
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -52,11 +52,13 @@ class Gate:
         config: ServingConfig,
         metrics: Metrics,
         key: str | None,
+        queues: Callable[[Message], bool],
         refuse_if_full: Callable[[], None],
     ) -> None:
-        """`refuse_if_full` raises Overloaded if a text that came now would not be computed in time."""
+        """`queues`: whether a request (an ASGI scope) is for a route whose texts wait in the queue. `refuse_if_full`
+        raises Overloaded if a text that came now would not be computed in time."""
         self.inner, self.config, self.metrics = inner, config, metrics
-        self.refuse_if_full = refuse_if_full
+        self.queues, self.refuse_if_full = queues, refuse_if_full
         self.bearer = None if key is None else f"Bearer {key}".encode()
         self.in_work = 0
         self.draining = False
@@ -99,19 +101,28 @@ class Gate:
             raise Unauthorized("The key is missing or wrong; send it as: authorization: Bearer KEY.")
 
     async def _post(self, scope: Message, receive: Receive, send: Send) -> None:
-        self._refuse_if_busy()
+        queues = self.queues(scope)
         try:
-            body = await asyncio.wait_for(self._body(scope, receive), self.config.body_timeout)
-        except asyncio.TimeoutError:
-            raise TooSlow(f"The request did not arrive within {self.config.body_timeout:g} seconds.") from None
-        self._refuse_if_busy()
-        if scope["path"] not in AT_ONCE:
-            self.refuse_if_full()
+            self._refuse_if_busy()
+            body = await self._body_in_time(scope, receive)
+            self._refuse_if_busy()
+            if queues:
+                self.refuse_if_full()
+        except Overloaded:
+            if queues:  # counts as what is refused behind the gate does
+                self.metrics.requests.labels(NOT_READ).inc()
+            raise
         self.in_work += 1
         try:
             await self._watched(scope, body, receive, send)
         finally:
             self.in_work -= 1
+
+    async def _body_in_time(self, scope: Message, receive: Receive) -> bytes:
+        try:
+            return await asyncio.wait_for(self._body(scope, receive), self.config.body_timeout)
+        except asyncio.TimeoutError:
+            raise TooSlow(f"The request did not arrive within {self.config.body_timeout:g} seconds.") from None
 
     def _refuse_if_busy(self) -> None:
         if self.in_work >= self.config.max_concurrent_requests:

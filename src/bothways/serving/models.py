@@ -34,8 +34,11 @@ class ServedModel:
     """An engine under its name. `classify` and `embed` are what the batcher computes with: what is equal shares a
     batch."""
 
-    def __init__(self, name: str, source: str, engine: Engine, fingerprint: str) -> None:
-        self.name, self.source, self.engine, self.fingerprint = name, source, engine, fingerprint
+    def __init__(self, name: str, source: str, directory: Path, engine: Engine, fingerprint: str) -> None:
+        """`directory`: where `source` led when the model was read; asking a hub again would take time, and might lead
+        to another revision."""
+        self.name, self.source, self.directory = name, source, directory
+        self.engine, self.fingerprint = engine, fingerprint
         self._original: Bert | None = None
         self._reading = threading.Lock()
 
@@ -47,8 +50,8 @@ class ServedModel:
         """
         with self._reading:
             if self._original is None:
-                bert, _, _ = load_model(locate(self.source))
-                if fingerprint_of(locate(self.source)) != self.fingerprint:
+                bert, _, _ = load_model(self.directory)
+                if fingerprint_of(self.directory) != self.fingerprint:
                     raise InputError("The files of this model have changed; reload it first.")
                 self._original = bert.eval()
             return self._original
@@ -141,7 +144,7 @@ def load(name: str, source: str) -> ServedModel:
     engine = Engine(bert, tokenizer, batch_tokens=CPU_TOKENS if default_device().type == "cpu" else None)
     pairs = [WARM_UP] if len(engine.config.text_columns) == 2 else None
     texts = [WARM_UP.split() if engine.pretokenized else WARM_UP]
-    model = ServedModel(name, source, engine, fingerprint)
+    model = ServedModel(name, source, directory, engine, fingerprint)
     encodings = engine.encode(texts, [WARM_UP.split()] if pairs and engine.pretokenized else pairs)
     for logits in model.classify(encodings)[0].logits.values():
         if not np.isfinite(logits).all():

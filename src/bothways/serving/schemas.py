@@ -251,7 +251,9 @@ class Evaluation(BaseModel):
 
     evaluated_on: str | None = None
     rows: Count = Field(description="How many texts were looked at.")
+    all_rows: Count | None = Field(None, description="Of how many that it was evaluated on, evenly spaced.")
     outputs: list[EvaluatedOutput]
+    outputs_left_out: Count = Field(0, description="How many outputs there was no room for.")
 
 
 class Error(BaseModel):

@@ -143,6 +143,12 @@ class MultiLabel(Task):
         labels, predicted = [list(np.flatnonzero(target)) for target in targets], np.array(probabilities)
         return get_label_quality_scores(labels, predicted), find_label_issues(labels, predicted, n_jobs=1)
 
+    def agreement(self, target: np.ndarray, probabilities: np.ndarray) -> tuple[int, int]:
+        """Of the labels that either names, twice those that both name (as F1 counts): most labels are absent from most
+        texts, and agreeing about that would tell little."""
+        given, decided = target > 0.5, self.decide(probabilities)
+        return 2 * int((given & decided).sum()), int(given.sum() + decided.sum())
+
     def uncertainty(self, probabilities: np.ndarray) -> float:
         return float(closeness(np.stack([probabilities, 1 - probabilities], axis=-1)).mean())
 

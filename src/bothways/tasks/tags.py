@@ -157,6 +157,12 @@ class Tags(Task):
         wrong[of_text[find_label_issues(labels, predicted, n_jobs=1)]] = True
         return sure, wrong
 
+    def agreement(self, target: np.ndarray, probabilities: np.ndarray) -> tuple[int, int]:
+        """Of the words that were read."""
+        decided = self.decide(probabilities)
+        read = decided >= 0
+        return int((target[: len(decided)] == decided)[read].sum()), int(read.sum())
+
     def uncertainty(self, probabilities: np.ndarray) -> float:
         """The mean over all words that were read."""
         read = probabilities[~np.isnan(probabilities).any(-1)]

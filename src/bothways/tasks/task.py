@@ -224,6 +224,11 @@ class Task(Explainable):
             f"Output {self.name!r} ({self.kind}) has no labels that could be wrong; name another (--output)."
         )
 
+    def agreement(self, target: Target, probabilities: np.ndarray) -> tuple[int, int]:
+        """How many labels of one text, whose target says something, a model would give as they are, and of how many
+        that it was asked about."""
+        return int(target == self.decide(probabilities)), 1
+
     def uncertainty(self, probabilities: np.ndarray) -> float:
         """How little a model knows about one text, 0 to 1: how little the best answer is ahead of the next best, the
         mean over its decisions; 0 where nothing is decided."""

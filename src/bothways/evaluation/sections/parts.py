@@ -97,7 +97,7 @@ class Excerpts:
     def __init__(self, findings: Observation, room: int) -> None:
         """`room`: bytes that all texts together may take."""
         self.findings, self.room = findings, room
-        self.lines = min(MOST_LINES, max(10, room // 150))
+        self.lines = lines_in(room)
         """Lines that a table may have."""
 
     def take(self, most: int, rows: Iterable[int], example: Callable[[int, Words, str], Example]) -> list[Example]:
@@ -119,6 +119,11 @@ class Excerpts:
         """The beginning of a text, or of a pair of texts."""
         sides = [self.findings.texts[row]] + ([] if self.findings.pairs is None else [self.findings.pairs[row]])
         return " ‖ ".join(excerpt(side if isinstance(side, str) else " ".join(side)) for side in sides)
+
+
+def lines_in(room: int) -> int:
+    """How many lines a table may have, where all texts may take so many bytes."""
+    return min(MOST_LINES, max(10, room // 150))
 
 
 def place(row: str) -> Words:

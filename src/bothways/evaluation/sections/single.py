@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bothways.evaluation.confusion import Confusion
 from bothways.evaluation.observation import OutputObservation
 from bothways.evaluation.page import Words, excerpt, percent
 from bothways.evaluation.pictures import reliability
@@ -31,13 +32,8 @@ MOST_CELLS, CELL_TEXTS, RIGHT_TEXTS = 40, 5, 2
 def of_single(
     task: SingleLabel, number: int, output: OutputObservation, metrics: dict[str, Any], texts: Excerpts
 ) -> Section:
-    rows = output.labelled
-    labels = [excerpt(label, 40) for label in task.output.labels]
-    p = np.array([output.probabilities[row] for row in rows])
-    truth = np.array([output.expected[row] for row in rows])
-    found, sure = np.array([task.decide(one) for one in p]), p.max(-1)
-    counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (truth, found), 1)
+    labels, confusion = [excerpt(label, 40) for label in task.output.labels], Confusion.of(output)
+    rows, truth, found, sure = confusion.rows, confusion.expected, confusion.predicted, confusion.sure
 
     def example(at: int, place: Words, text: str) -> Example:
         return Example(place, text, labels[truth[at]], labels[found[at]], f"{sure[at]:.2f}")
@@ -48,7 +44,7 @@ def of_single(
 
     wrong = np.flatnonzero(truth != found)
     mistakes = taken(wrong[np.argsort(-sure[wrong], kind="stable")], SEVERE)
-    cells = cells_of(number, labels, counts, truth, found, sure, taken)
+    cells = cells_of(number, labels, confusion, taken)
     filled = [cell for cell in cells.values() if cell.count]
     square = len(labels) <= MATRIX_CLASSES
     slider, kept = none_of_these(output, rows, truth == found)
@@ -62,7 +58,7 @@ def of_single(
         matrix=[[cells[i, j] for j in range(len(labels))] for i in range(len(labels))] if square else [],
         confused=[] if square else [cell for cell in filled if not cell.right][: min(MOST_CELLS, texts.lines)],
         cells=[cell for cell in filled if cell.examples],
-        grids=[grid_of_classes(labels, counts, texts.lines)],
+        grids=[grid_of_classes(labels, confusion.counts, texts.lines)],
         mistakes=mistakes,
         mistakes_left_out=len(wrong) - len(mistakes),
         slider=slider,
@@ -88,30 +84,23 @@ def sentence_of_single(labels: list[str], truth: np.ndarray, found: np.ndarray, 
 def cells_of(
     number: int,
     labels: list[str],
-    counts: np.ndarray,
-    truth: np.ndarray,
-    found: np.ndarray,
-    sure: np.ndarray,
+    confusion: Confusion,
     taken: Callable[[Iterable[int], int], list[Example]],
 ) -> dict[tuple[int, int], Cell]:
-    """The cells of the confusion matrix that are not empty, or all of them where it is small, the most confused first;
-    wrong ones with their surest texts, right ones with the least sure."""
-    small = len(labels) <= MATRIX_CLASSES
-    places = [(int(i), int(j)) for i, j in (np.ndindex(counts.shape) if small else np.argwhere(counts))]
-    places.sort(key=lambda place: (place[0] == place[1], -counts[place], place))
+    """The cells of the confusion matrix that are not empty, or all of them where it is small, with some texts."""
+    small, counts, filled = len(labels) <= MATRIX_CLASSES, confusion.counts, confusion.cells
+    empty = [place for place in np.ndindex(counts.shape) if place not in filled] if small else []
     cells = {}
-    for shown, (i, j) in enumerate(places):
+    for shown, (i, j) in enumerate([*filled, *empty]):
         right = i == j
         most = RIGHT_TEXTS if right and small else 0 if right or shown >= MOST_CELLS else CELL_TEXTS
-        at = np.flatnonzero((truth == i) & (found == j)) if most else np.empty(0, np.int64)
-        order = np.argsort(sure[at] if right else -sure[at], kind="stable")
         cells[i, j] = Cell(
             f"o{number}e{i}p{j}",
             labels[i],
             labels[j],
             int(counts[i, j]),
             int(counts[i].sum()),
-            taken(at[order].tolist(), most),
+            taken(filled.get((i, j), ()), most),
             right,
         )
     return cells

@@ -56,8 +56,8 @@ function Chooser() {
   const { models, first, second, view } = state;
   if (models.value.length < 2) return null;
   const names = models.value.map((each) => each.name);
-  const select = (signal, some, label) => html`<label>${label} <select value=${signal.value} onChange=${(event) => (signal.value = event.target.value)}>${some.map((name) => html`<option key=${name} value=${name}>${name || t("nobody")}</option>`)}</select></label>`;
-  return html`<p class="choices">${select(first, names, t("model"))} ${view.value === "text" && select(second, ["", ...names.filter((name) => name !== first.value)], t("compare"))}</p>`;
+  const select = (signal, choose, some, label) => html`<label>${label} <select value=${signal.value} onChange=${(event) => choose(event.target.value)}>${some.map((name) => html`<option key=${name} value=${name}>${name || t("nobody")}</option>`)}</select></label>`;
+  return html`<p class="choices">${select(first, state.chooseFirst, names, t("model"))} ${view.value === "text" && select(second, (name) => (second.value = name), ["", ...names.filter((name) => name !== first.value)], t("compare"))}</p>`;
 }
 
 function Given() {

@@ -21,11 +21,12 @@ const sentences = (...some) => some.filter(Boolean).join(language.value === "zh"
 const whole = (number) => number.toLocaleString("en");
 const isMany = (shown) => shown.labels.length > MOST_CLASSES;
 const touches = (one, focused) => focused < 0 || one.expected === focused || one.predicted === focused;
+const known = (shown, i) => (i < shown.labels.length ? i : -1); // a link may name any class
 const isRight = (one) => one.expected === one.predicted;
 let byHand = false; // what a link opens does not scroll away from the matrix
-const choose = (shown, expected, predicted) => {
+const choose = (expected, predicted) => {
   byHand = true;
-  cell.value = { expected: shown.labels[expected], predicted: shown.labels[predicted] };
+  cell.value = { expected, predicted };
 };
 
 export function Evaluation() {
@@ -41,13 +42,13 @@ export function Evaluation() {
   return html`<section class="evaluation">
     ${told.outputs.length > 1 && html`<${Outputs} outputs=${told.outputs} shown=${shown} />`}
     <p class="lead">${both(shown.sentence)}</p>
-    <p class="note">${sentences(told.evaluated_on && t("evaluation.on", { table: told.evaluated_on }), ...shown.notes.map(both))} ${report}</p>
+    <p class="note">${sentences(told.evaluated_on && t("evaluation.on", { table: told.evaluated_on }), told.all_rows > told.rows && t("evaluation.sample", { n: whole(told.rows), all: whole(told.all_rows) }), told.outputs_left_out > 0 && t("evaluation.left", { n: whole(told.outputs_left_out) }), ...shown.notes.map(both))} ${report}</p>
     <${Shown} key=${`${each.name}/${shown.name}`} shown=${shown} />
   </section>`;
 }
 
 function Outputs({ outputs, shown }) {
-  const change = (event) => batch(() => ((output.value = event.target.value), (cell.value = null), (focus.value = "")));
+  const change = (event) => batch(() => ((output.value = event.target.value), (cell.value = null), (focus.value = -1)));
   return html`<p class="choices"><label>${t("output")} <select value=${shown.name} onChange=${change}>${outputs.map((one) => html`<option key=${one.name}>${one.name}</option>`)}</select></label></p>`;
 }
 
@@ -65,19 +66,19 @@ function Shown({ shown }) {
 
 // The cell that was chosen, or of a class that was chosen the one with most errors.
 function opened(shown) {
-  if (cell.value) return [cell.value.expected, cell.value.predicted].map((label) => shown.labels.indexOf(label));
-  const focused = shown.labels.indexOf(focus.value);
+  if (cell.value) return [cell.value.expected, cell.value.predicted].map((i) => known(shown, i));
+  const focused = known(shown, focus.value);
   const one = focused >= 0 && isMany(shown) && shown.cells.find((each) => !isRight(each) && touches(each, focused));
   return one ? [one.expected, one.predicted] : [-1, -1];
 }
 
 function Confusion({ shown, at }) {
   const many = isMany(shown);
-  const focused = many ? shown.labels.indexOf(focus.value) : -1;
-  const change = (event) => batch(() => ((focus.value = event.target.value), (cell.value = null)));
+  const focused = many ? known(shown, focus.value) : -1;
+  const change = (event) => batch(() => ((focus.value = Number(event.target.value)), (cell.value = null)));
   return html`<figure>
     <figcaption>${t("matrix")}</figcaption>
-    ${many && html`<p class="choices"><label>${t("matrix.class")} <select value=${focused < 0 ? "" : focus.value} onChange=${change}><option value="">${t("matrix.most", { n: shown.labels.length })}</option>${shown.labels.map((label) => html`<option key=${label} value=${label}>${label}</option>`)}</select></label></p>`}
+    ${many && html`<p class="choices"><label>${t("matrix.class")} <select value=${focused} onChange=${change}><option value="-1">${t("matrix.most", { n: shown.labels.length })}</option>${shown.labels.map((label, i) => html`<option key=${i} value=${i}>${label}</option>`)}</select></label></p>`}
     <${Matrix} shown=${shown} classes=${classesOf(shown, focused)} at=${at} many=${many} />
     <p class="note">${t("matrix.note")}</p>
     ${many && html`<${Pairs} shown=${shown} focused=${focused} at=${at} />`}
@@ -121,7 +122,7 @@ function Matrix({ shown, classes, at, many }) {
     <tbody>${classes.map((i, row) => {
       const counts = classes.map((j) => count.get(`${i}/${j}`) ?? 0);
       return html`<tr key=${i}>
-        <th scope="row" title=${shown.labels[i]}>${many ? html`<button class="plain" onClick=${() => batch(() => ((focus.value = shown.labels[i]), (cell.value = null)))}>${shown.labels[i]}</button>` : html`<span dir="auto">${shown.labels[i]}</span>`}</th>
+        <th scope="row" title=${shown.labels[i]}>${many ? html`<button class="plain" onClick=${() => batch(() => ((focus.value = i), (cell.value = null)))}>${shown.labels[i]}</button>` : html`<span dir="auto">${shown.labels[i]}</span>`}</th>
         ${classes.map((j, column) => html`<${Count} key=${j} shown=${shown} i=${i} j=${j} count=${counts[column]} open=${at?.[0] === i && at?.[1] === j} inTurn=${start[0] === row && start[1] === column} reach=${() => reach([row, column])} />`)}
         ${many && html`<td class="soft">${whole(shown.totals[i] - counts.reduce((sum, each) => sum + each, 0))}</td>`}
         <td class="soft">${whole(shown.totals[i])}</td>
@@ -135,7 +136,7 @@ function Count({ shown, i, j, count, open, inTurn, reach }) {
   const told = t("matrix.cell", { expected: shown.labels[i], predicted: shown.labels[j], n: whole(count), all: whole(shown.totals[i]), p: percent(share) });
   const look = () => {
     reach();
-    open ? (cell.value = null) : choose(shown, i, j);
+    open ? (cell.value = null) : choose(i, j);
   };
   return html`<td class=${`${i === j ? "right" : "wrong"}${count ? "" : " none"}`} style=${{ "--share": (i === j ? share : Math.sqrt(share)).toFixed(3) }}><button tabindex=${inTurn ? 0 : -1} aria-pressed=${open} aria-label=${told} title=${told} onClick=${look}>${whole(count)}</button></td>`;
 }
@@ -145,7 +146,7 @@ function Pairs({ shown, focused, at }) {
   const wrong = shown.cells.filter((one) => !isRight(one) && touches(one, focused));
   if (!wrong.length) return html`<p class="note">${t("pairs.none")}</p>`;
   return html`<h3>${t("pairs")}</h3>
-    <ul class="pairs">${wrong.slice(0, most).map((one) => html`<li key=${`${one.expected}/${one.predicted}`}><button class="plain" aria-pressed=${at?.[0] === one.expected && at?.[1] === one.predicted} onClick=${() => choose(shown, one.expected, one.predicted)}><span dir="auto">${shown.labels[one.expected]}</span> → <span dir="auto">${shown.labels[one.predicted]}</span></button> <small>${whole(one.count)} / ${whole(shown.totals[one.expected])}</small></li>`)}</ul>
+    <ul class="pairs">${wrong.slice(0, most).map((one) => html`<li key=${`${one.expected}/${one.predicted}`}><button class="plain" aria-pressed=${at?.[0] === one.expected && at?.[1] === one.predicted} onClick=${() => choose(one.expected, one.predicted)}><span dir="auto">${shown.labels[one.expected]}</span> → <span dir="auto">${shown.labels[one.predicted]}</span></button> <small>${whole(one.count)} / ${whole(shown.totals[one.expected])}</small></li>`)}</ul>
     ${wrong.length > most && html`<button class="plain" onClick=${() => setMost(most + 4 * SHOWN)}>${t("more", { n: wrong.length - most })}</button>`}`;
 }
 
@@ -164,7 +165,7 @@ function Cell({ shown, expected, predicted }) {
   return html`<div class="texts" ref=${place} aria-live="polite">
     <h3>${isRight(one) ? t("cell.right", { label: truth }) : html`<span class="truth" dir="auto">${truth}</span> → <span class="said" dir="auto">${said}</span>`} <button class="plain" onClick=${() => (cell.value = null)}>${t("close")}</button></h3>
     <p class="note">${sentences(t("cell.count", { n: whole(one.count), all: whole(all), label: truth, p: percent(all ? one.count / all : 0) }), one.count > 1 && t(isRight(one) ? "cell.least" : "cell.surest"))}</p>
-    <ol>${one.texts.slice(0, most).map((each, i) => html`<${Text} key=${i} each=${each}>${scores(each).map(([label, score]) => score !== null && html`<span key=${label}>${label} ${percent(score)}</span>`)}<//>`)}</ol>
+    <ol>${one.texts.slice(0, most).map((each, i) => html`<${Text} key=${i} each=${each}>${scores(each).map(([label, score], k) => score !== null && html`<span key=${k}>${label} ${percent(score)}</span>`)}<//>`)}</ol>
     ${one.texts.length > most && html`<button class="plain" onClick=${() => setMost(one.texts.length)}>${t("texts.more", { n: one.texts.length - most })}</button>`}
     ${one.texts.length <= most && one.count > one.texts.length && html`<p class="note">${t("cell.more", { n: whole(one.count - one.texts.length) })}</p>`}
   </div>`;

@@ -15,8 +15,9 @@ export const pair = signal("");
 export const first = signal("");
 export const second = signal("");
 export const output = signal(""); // of the evaluation
-export const focus = signal(""); // the class whose confusions are shown
-export const cell = signal(null); // {expected, predicted}: labels of the cell that is open
+// Classes by their index: labels may be shortened, and then alike.
+export const focus = signal(-1); // the class whose confusions are shown; -1: none
+export const cell = signal(null); // {expected, predicted}: the cell that is open
 
 export const models = signal([]);
 export const mostTexts = signal(32);
@@ -82,7 +83,7 @@ export function follow() {
   effect(() => {
     const held = new URLSearchParams();
     const entries = { t: text.value, p: readsPairs.value ? pair.value : "", m: first.value, with: second.value, v: view.value, l: language.value };
-    if (view.value === "evaluation") Object.assign(entries, { o: output.value, c: focus.value, x: cell.value?.expected, y: cell.value?.predicted });
+    if (view.value === "evaluation") Object.assign(entries, { o: output.value, c: focus.value < 0 ? "" : `${focus.value}`, ...(cell.value && { x: `${cell.value.expected}`, y: `${cell.value.predicted}` }) });
     const usual = { m: models.value[0]?.name, v: "text" };
     for (const [name, value] of Object.entries(entries))
       if (value && value !== usual[name] && value.length <= LONGEST_IN_LINK) held.set(name, value);
@@ -103,8 +104,18 @@ export function readLink() {
     pair.value = held.get("p") ?? "";
     first.value = known(held.get("m")) || (models.value.find((each) => each.outputs.length) ?? models.value[0])?.name || "";
     second.value = known(held.get("with"));
-    [output.value, focus.value] = [held.get("o") ?? "", held.get("c") ?? ""];
-    cell.value = held.has("x") && held.has("y") ? { expected: held.get("x"), predicted: held.get("y") } : null;
+    const [focused, expected, predicted] = ["c", "x", "y"].map((name) => (/^\d{1,6}$/.test(held.get(name)) ? Number(held.get(name)) : -1));
+    [output.value, focus.value] = [held.get("o") ?? "", focused];
+    cell.value = expected >= 0 && predicted >= 0 ? { expected, predicted } : null;
+  });
+}
+
+// Another model: a class stays chosen only where its index means the same.
+export function chooseFirst(name) {
+  const labels = (each) => JSON.stringify(model(each)?.outputs.map((one) => [one.name, one.labels]));
+  batch(() => {
+    if (labels(name) !== labels(first.value)) [focus.value, cell.value] = [-1, null];
+    first.value = name;
   });
 }
 

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from bothways.evaluation.stored import EVALUATION
-from bothways.formats.hub import locate
 from bothways.serving.answers import Answer
 from bothways.serving.models import ServedModel
 from bothways.serving.refusals import BackendFailed, UnknownModel
@@ -129,13 +128,13 @@ def output_of(task: Task) -> dict[str, Any]:
 
 def has(model: ServedModel, name: str) -> bool:
     """Whether such a file lies in the model's directory."""
-    return (locate(model.source) / name).is_file()
+    return (model.directory / name).is_file()
 
 
 def beside(model: ServedModel, name: str) -> str:
     """A file of the model's directory. Raises UnknownModel's 404 if there is none."""
     try:
-        return (locate(model.source) / name).read_text("utf-8", "replace")
+        return (model.directory / name).read_text("utf-8", "replace")
     except OSError:
         raise UnknownModel(f"The model {model.name!r} has no {name}.") from None
 
@@ -144,7 +143,7 @@ def evaluation_of(model: ServedModel) -> Evaluation:
     """What lies in the model's directory of its evaluation. Raises UnknownModel's 404 if nothing does, BackendFailed if
     it cannot be read."""
     try:
-        with (locate(model.source) / EVALUATION).open("rb") as stream:
+        with (model.directory / EVALUATION).open("rb") as stream:
             content = stream.read(MOST_EVALUATION + 1)
     except OSError:
         raise UnknownModel(f"The model {model.name!r} has no {EVALUATION}.") from None
