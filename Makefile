@@ -42,7 +42,7 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/calibration.py --data $(DATA) --sets sst2 chnsenticorp tnews --rows 4000 --save temperature)
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/calibration.py --data $(DATA) --sets clinc150 --encoder minilm --rows 15000 --save none_of_these)
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/few_rows.py --data $(DATA) --rows 1000 --test-rows 1000 --save few_rows)
-	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/comparison.py --data $(DATA) --rows 2000 --pages docs --save comparison)
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/comparison.py --data $(DATA) --rows 1000 --pages docs --save comparison)
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/label_errors.py --data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/coming_from.py --data $(DATA) --save coming_from)
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/what_to_label.py --data $(DATA))
