@@ -63,6 +63,8 @@ class Hub(ThreadingHTTPServer):
         self.token, self.may_write = "hf_right", True
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        """The paths of all GET requests."""
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -76,6 +78,7 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        self.server.asked.append(path)
         if found := re.fullmatch(r"/api/models/(\w+/[\w-]+)(?:/(revision|tree)/(.+))?", path):
             self.describe(found[1], found[2], found[3] or "main")
         elif found := re.fullmatch(r"/(\w+/[\w-]+)/resolve/([^/]+)/(.+)", path):
@@ -440,6 +443,8 @@ def test_the_commands(hub: Hub, model: Path, tmp_path: Path) -> None:
     sent = run("push", str(model), "me/classifier", "--revision", "v1", "--private")
     assert sent.returncode == 0, sent.stderr
     assert sent.stdout.startswith(f"{hub.address}/me/classifier/commit/")
+    hub.asked.clear()
     answered = run("classify", "me/classifier@v1")
     assert answered.returncode == 0, answered.stderr
+    assert hub.asked.count("/api/models/me/classifier/revision/v1") == 1
     assert json.loads(answered.stdout)["outputs"]["label"]["label"] in LABEL.labels
