@@ -23,7 +23,7 @@ from bothways.explanation.leave_out import LeaveOneOut
 from bothways.explanation.result import Explanation
 from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling, within
 from bothways.finetuning.fit import fit
-from bothways.formats.hub import AUTO, locate
+from bothways.formats.hub import AUTO, at_revision, locate
 from bothways.formats.publishing import MESSAGE, push
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
@@ -196,7 +196,7 @@ class TextClassifier(TextEstimator):
     ) -> TextClassifier:
         """Read a model directory, or a model of the Hugging Face hub, with a single-label output; labels come back as
         what `fit` was given. `revision`: a branch, tag or commit of the hub's."""
-        path = path if revision is None else f"{os.fspath(path)}@{revision}"
+        path = at_revision(path, revision)
         bert, tokenizer = load_classifier(path)
         tasks = [task for task in tasks_of(bert.config.outputs) if isinstance(task, SingleLabel)]
         if len(tasks) != 1:

@@ -160,7 +160,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
     config = directory / "config.json"
     content = read_json_object(config) if config.is_file() else {}
     name = settings.get("tokenizer_class") or content.get("tokenizer_class")
-    if is_google(directory):
+    if has_only_entries(directory):
         settings = {"do_lower_case": lowercases(directory / "vocab.txt")}
         name = BERT_CLASSES[0]
     if name is None and (settings or content):
@@ -169,9 +169,14 @@ def read_settings(directory: Path) -> dict[str, Any]:
 
 
 def is_google(directory: Path) -> bool:
-    """Whether a directory says no more of its tokenizer than vocab.txt does, as those that Google published."""
-    told = any((directory / name).is_file() for name in (SETTINGS, "tokenizer.json", "config.json"))
-    return (directory / GOOGLE_SETTINGS).is_file() and (directory / "vocab.txt").is_file() and not told
+    """Whether the settings of a model are in Google's file, and in no other."""
+    return (directory / GOOGLE_SETTINGS).is_file() and not (directory / "config.json").is_file()
+
+
+def has_only_entries(directory: Path) -> bool:
+    """Whether a directory of Google's says no more of its tokenizer than vocab.txt does, as those published do."""
+    told = any((directory / name).is_file() for name in (SETTINGS, "tokenizer.json"))
+    return is_google(directory) and (directory / "vocab.txt").is_file() and not told
 
 
 def lowercases(path: Path) -> bool:
@@ -187,7 +192,7 @@ def lowercases(path: Path) -> bool:
 
 def cleaning_of_google(directory: Path) -> str:
     """What was concluded from vocab.txt, to be said; nothing for directories that have it in writing."""
-    if not is_google(directory):
+    if not has_only_entries(directory):
         return ""
     if lowercases(directory / "vocab.txt"):
         return "vocab.txt has no capital letters, so texts lose case and accents"

@@ -66,7 +66,9 @@ def test_the_wheel_has_what_it_takes_to_run(built: tuple[Path, Path]) -> None:
     kernels = {name for name in names if name.startswith("bothways/_kernels")}  # none without a compiler
     wanted = {name.removeprefix("src/") for name in files_of_the_package()}
     assert names - beside - kernels == wanted
-    assert f"bothways-{bothways.__version__}.dist-info/licenses/LICENSE" in beside
+    licences = {name for name in tracked() if name == "LICENSE" or (name.startswith("src/") and "/LICENSE" in name)}
+    assert len(licences) == 4
+    assert {f"bothways-{bothways.__version__}.dist-info/licenses/{name}" for name in licences} <= beside
     assert "bothways = bothways.cli:main" in entries
     assert f"\nVersion: {bothways.__version__}\n" in metadata
     assert "\nRequires-Python: >=3.10\n" in metadata

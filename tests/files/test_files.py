@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 import bothways.formats.writing as formats_writing
 from bothways.errors import InputError
+from bothways.files.names import public_name, without_secrets
 from bothways.files.writing import exclusive_directory, new_directory, refuse_existing, write_atomically, writing
 from bothways.formats.writing import save_model
 from bothways.hardware import keep_freed_memory
@@ -170,3 +171,17 @@ def test_progress_does_not_flood_a_log(capsys: pytest.CaptureFixture[str]) -> No
     with Progress("work", 0, unit="bytes") as progress:
         progress.update(2_500_000)
     assert capsys.readouterr().err == "work  2.5 MB\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "without", "public"),
+    [
+        ("/home/bob/a b.csv", "/home/bob/a b.csv", "a b.csv"),
+        ("a@b?.csv", "a@b?.csv", "a@b?.csv"),
+        ("https://bob:p@ss@host:80/x@y/t.csv?sign=k/1#a", "https://host:80/x@y/t.csv", "t.csv"),
+        ("s3://bucket/folder/", "s3://bucket/folder/", "folder"),
+        ("zip://a.csv::https://k@host/b.zip?sign=k", "zip://a.csv::https://host/b.zip", "a.csv"),
+    ],
+)
+def test_what_a_source_is_called_where_others_read_it(source: str, without: str, public: str) -> None:
+    assert (without_secrets(source), public_name(source)) == (without, public)

@@ -138,7 +138,7 @@ def test_two_tables_in_one_training(folder: Path, encoder_directory: Path) -> No
     assert of_reviews["outputs"]["stars"]["pearson"] >= 0.8
     assert of_titles["outputs"]["place"]["accuracy"] >= 0.9
     assert metrics["training"]["examples"] == 300 + 270
-    assert f"{folder / 'reviews-dev.csv'} and 30 rows held out of {folder / 'titles.csv'}" == metrics["evaluated_on"]
+    assert metrics["evaluated_on"] == "reviews-dev.csv and 30 rows held out of titles.csv"
     assert not list(folder.glob(".out*"))
 
 
@@ -187,7 +187,7 @@ def test_what_a_table_does_not_say_does_not_count(folder: Path) -> None:
     assert not np.isnan(stars[:300]).any()
     assert set(place[:300]) == {-100}
     assert -100 not in mood
-    assert data.train.rows[300].startswith(str(folder / "titles.csv")), "a row knows its file"
+    assert data.train.rows[300].startswith("titles.csv, "), "a row knows its file"
 
 
 def test_words_and_sentences_in_one_training(folder: Path, encoder_directory: Path) -> None:

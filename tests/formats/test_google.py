@@ -36,12 +36,15 @@ def number(value: int) -> bytes:
 
 def entry(array: np.ndarray, offset: int) -> bytes:
     """A BundleEntryProto."""
-    shape = b"".join(b"\x12" + number(len(size)) + size for size in (b"\x08" + number(n) for n in array.shape))
     placed = b"" if offset == 0 else b"\x20" + number(offset)
-    return (
-        b"\x08" + number(TYPES[str(array.dtype)]) + b"\x12" + number(len(shape)) + shape + placed
-        + b"\x28" + number(array.nbytes) + b"\x35" + bytes(4)
-    )  # fmt: skip
+    kind, size = b"\x08" + number(TYPES[str(array.dtype)]), b"\x28" + number(array.nbytes)
+    return kind + shape(*array.shape) + placed + size + b"\x35" + bytes(4)
+
+
+def shape(*sizes: int) -> bytes:
+    """A TensorShapeProto, as the field of an entry."""
+    written = b"".join(b"\x12" + number(len(size)) + size for size in (b"\x08" + number(n) for n in sizes))
+    return b"\x12" + number(len(written)) + written
 
 
 def block(entries: list[tuple[bytes, bytes]]) -> bytes:
@@ -258,6 +261,8 @@ def test_no_change_of_a_byte_goes_further_than_a_sentence(published: tuple[Path,
         (b"\x08\x01\x12\x04\x12\x02\x08\x01\x20\xff\xff\xff\xff\x0f\x28\x04", "are asked for"),
         (b"\x08\x01\x12\x04\x12\x02\x08\x01\x18\x05\x28\x04", "data-00005-of-00001 is missing"),
         (b"\x08\x01\x12\x04\x12\x02\x08\x01\x28\x04\x3a\x00", "stored in parts"),
+        (b"\x08\x01" + shape(2**40, 2**40, 0), "has 0 bytes, but the shape (1099511627776, 1099511627776, 0)"),
+        (b"\x08\x01" + shape(*[0] * 100), "a tensor has 100 dimensions"),
         (b"\x0b", "a field of kind 3"),
         (b"\x12\x7f", "longer than its place"),
         (b"\x08" + b"\xff" * 11, "a number is too long"),
@@ -282,7 +287,8 @@ def test_tensors_that_lie_in_one_place(published: tuple[Path, Bert]) -> None:
         (table([(b"a", b"")]), "it has no header"),
         (table([(b"", b"\x08\x01\x10\x01")]), "big-endian"),
         (table([(b"", b"\x08\x01"), (b"b", b""), (b"a", b"")]), "not in order"),
-        (table([(b"", b"\x08\x01"), (b"a" * 5000, b"")]), "longer than its place"),
+        (table([(b"", b"\x08\x01"), (b"a" * 513, b"")]), "longer than its place"),
+        (table([(b"", b"\x08\x01"), (b"a", bytes(4 << 20))]), "it has more than 4,194,304 bytes"),
         (b"\xff" * 40 + MAGIC, "a number is too long"),
         (b"\x70" * 40 + MAGIC, "cut short"),
     ],
@@ -290,3 +296,11 @@ def test_tensors_that_lie_in_one_place(published: tuple[Path, Bert]) -> None:
 def test_hostile_tables(published: tuple[Path, Bert], content: bytes, said: str) -> None:
     (published[0] / "bert_model.ckpt.index").write_bytes(content)
     refused(published[0], "cannot be read as a TensorFlow checkpoint", said)
+
+
+def test_names_that_repeat_each_other_take_no_more_memory_than_any_models(published: tuple[Path, Bert]) -> None:
+    names = [b"a" * 500 + b"%06d" % number for number in range(40_000)]
+    content = table([(b"", b"\x08\x01"), *((name, b"") for name in names)], size=len(names) + 1)
+    assert len(content) < 400_000
+    (published[0] / "bert_model.ckpt.index").write_bytes(content)
+    refused(published[0], "its names are longer than any model's")

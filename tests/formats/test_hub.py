@@ -12,16 +12,20 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
-from conftest import random_bert
+from conftest import films, random_bert
 
 from bothways.classifier import TextClassifier
 from bothways.errors import InputError
+from bothways.finetuning.config import FinetuningConfig
+from bothways.finetuning.run import finetune
+from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.formats.hub import locate
 from bothways.formats.publishing import push
 from bothways.formats.writing import save_model
@@ -40,8 +44,9 @@ class Repository:
     commits: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"0" * 40: {}})
     branches: dict[str, str] = field(default_factory=lambda: {"main": "0" * 40})
 
-    def commit(self, branch: str, files: dict[str, bytes]) -> str:
+    def commit(self, branch: str, files: dict[str, bytes | None]) -> str:
         content = {**self.commits[self.branches[branch]], **files}
+        content = {name: file for name, file in content.items() if file is not None}
         number = hashlib.sha1(f"{len(self.commits)}".encode()).hexdigest()
         self.commits[number], self.branches[branch] = content, number
         return number
@@ -58,6 +63,8 @@ class Hub(ThreadingHTTPServer):
         self.token, self.may_write = "hf_right", True
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        """The paths of all GET requests."""
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -71,6 +78,7 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        self.server.asked.append(path)
         if found := re.fullmatch(r"/api/models/(\w+/[\w-]+)(?:/(revision|tree)/(.+))?", path):
             self.describe(found[1], found[2], found[3] or "main")
         elif found := re.fullmatch(r"/(\w+/[\w-]+)/resolve/([^/]+)/(.+)", path):
@@ -152,14 +160,16 @@ class Answers(BaseHTTPRequestHandler):
         self.answer({"url": f"{self.server.address}/{name}"}, status=409 if there else 200)
 
     def commit(self, name: str, branch: str, lines: list[dict[str, dict[str, str]]]) -> None:
-        files = {}
+        files: dict[str, bytes | None] = {}
         for line in lines:
             value = line["value"]
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "deletedFile":
+                files[value["path"]] = None
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.server.blobs[value["oid"]]
-                assert hashlib.sha256(files[value["path"]]).hexdigest() == value["oid"]
+                assert hashlib.sha256(self.server.blobs[value["oid"]]).hexdigest() == value["oid"]
         number = self.server.repositories[name].commit(branch, files)
         address = f"{self.server.address}/{name}/commit/{number}"
         self.answer({"success": True, "commitOid": number, "commitUrl": address})
@@ -276,6 +286,97 @@ def test_weights_of_tensorflow_are_fetched_only_where_there_are_no_others(hub: H
     assert {file.name for file in locate("me/old").iterdir()} == names
 
 
+def test_what_lies_in_folders_is_neither_sent_nor_fetched(hub: Hub, model: Path) -> None:
+    below = ["plots/a.svg", "model-1/x-of-y.safetensors", "sub/b.ckpt.index", "runs/1/m.ckpt-5.data-00000-of-00001"]
+    for name in [*below, "1_Pooling/config.json", "picture[1].svg"]:
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text("{}")
+    push(model, "me/classifier")
+    repository = hub.repositories["me/classifier"]
+    sent = set(repository.commits[repository.branches["main"]])
+    assert {"1_Pooling/config.json", "picture[1].svg"} <= sent
+    assert not sent & set(below)
+    repository.commit("main", dict.fromkeys([*below, "x.ckpt/a.index"], b"x"))
+    fetched = locate("me/classifier")
+    names = {file.relative_to(fetched).as_posix() for file in fetched.rglob("*") if file.is_file()}
+    assert names == sent - {"picture[1].svg"}
+
+
+def test_weights_of_before_do_not_stay(
+    hub: Hub, model: Path, tmp_path: Path, encoder_config: EncoderConfig, tokenizer: Tokenizer
+) -> None:
+    stars = OutputConfig(name="stars", kind="regression")
+    save_model(tmp_path / "two", random_bert(encoder_config, LABEL, stars), tokenizer)
+    push(tmp_path / "two", "me/classifier")
+    repository = hub.repositories["me/classifier"]
+    kept = {"notes.txt": b"", "logo.svg": b"", "sub/vocab.txt": b"", "sub/a.ckpt.index": b""}
+    repository.commit("main", {**kept, "model.safetensors.index.json": b"{}", "vocab.txt": b"", "a.ckpt.index": b""})
+    push(model, "me/classifier")
+    files = set(repository.commits[repository.branches["main"]])
+    own = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    assert files == own | set(kept)
+    (model / "README.md").unlink()  # a card that was written there stays
+    push(model, "me/classifier")
+    assert set(repository.commits[repository.branches["main"]]) == files
+    push(tmp_path / "two", "me/classifier")
+    assert TextClassifier.load(model).encoder
+    assert (locate("me/classifier") / "outputs.safetensors").is_file()
+
+
+def test_nothing_tells_how_training_rows_are_reached(hub: Hub, tmp_path: Path, encoder_directory: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    texts, labels = films(60)
+    lines = ["text,label", *(f"{text},{label}" for text, label in zip(texts, labels, strict=True))]
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / "rows" / name).write_text("\n".join([*lines, *lines[1:3]]), "utf-8")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "rows"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        address = f"http://bob:SECRET@127.0.0.1:{server.server_address[1]}/a.csv?key=SIGNED.csv"
+        task = FinetuningTask(tables=(TaskTable(train=address), TaskTable(train=tmp_path / "rows" / "b.csv")))
+        out, config = tmp_path / "out", FinetuningConfig(epochs=1, precision="fp32")
+        finetune(task, out, encoder=encoder_directory, config=config, keep_rows=True)
+        server.shutdown()
+    push(out, "me/classifier")
+    repository = hub.repositories["me/classifier"]
+    sent = repository.commits[repository.branches["main"]]
+    assert b"6 rows held out of a.csv and 6 rows held out of b.csv" in sent["README.md"]
+    assert "a.csv, line" in (out / "evaluation.json").read_text("utf-8")
+    for content in [*sent.values(), *(file.read_bytes() for file in out.iterdir())]:
+        assert not any(word in content for word in (b"bob", b"SECRET", b"SIGNED"))
+    for content in [*sent.values(), (out / "evaluation.json").read_bytes()]:
+        assert str(tmp_path).encode() not in content
+    assert str(tmp_path / "rows") not in (out / "report.html").read_text("utf-8")
+
+
+def test_a_checkpoint_and_the_files_beside_it_are_of_one_commit(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    hub.repositories["me/old"] = repository = Repository()
+    data = "bert_model.ckpt.data-00000-of-00001"
+    repository.commit("main", {"bert_model.ckpt.index": b"old", data: b"old", "bert_config.json": b"{}"})
+    download = huggingface_hub.snapshot_download
+
+    def meanwhile(*given: object, **named: object) -> str:
+        found = download(*given, **named)
+        repository.commit("main", {"bert_model.ckpt.index": b"new", data: b"new"})
+        return found
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", meanwhile)
+    directory = locate("me/old")
+    assert (directory / "bert_model.ckpt.index").read_bytes() == (directory / data).read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("token", ["hf_é", "hf_SECRET\x01abc", "hf_one two"])
+def test_a_token_that_no_client_can_send(hub: Hub, model: Path, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    for ask in (lambda: locate("me/x"), lambda: push(model, "me/x")):
+        with pytest.raises(InputError, match="me/x: the token for the hub has a space or a character") as error:
+            ask()
+        assert token not in str(error.value)
+
+
 def test_what_the_hub_does_not_have(hub: Hub, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     push(model, "me/classifier", private=True)
     refused("me/classifier: the hub has no revision 'v9' of it", when=lambda: locate("me/classifier@v9"))
@@ -288,6 +389,9 @@ def test_what_the_hub_does_not_have(hub: Hub, model: Path, monkeypatch: pytest.M
     monkeypatch.chdir(model.parent)
     refused("classifier is a directory here, which has no revisions", when=lambda: locate("classifier@x"))
     refused("en-mini is a directory here", when=lambda: locate("en-mini@main"))
+    refused(f"{model} is a directory here, which has no revisions", when=lambda: locate(f"{model}@v1"))
+    twice = "me/x@a: this names the revision 'a' already; leave out @a or 'b'"
+    refused(twice, when=lambda: TextClassifier.load("me/x@a", revision="b"))
 
 
 def test_what_the_hub_does_not_take(hub: Hub, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,6 +443,8 @@ def test_the_commands(hub: Hub, model: Path, tmp_path: Path) -> None:
     sent = run("push", str(model), "me/classifier", "--revision", "v1", "--private")
     assert sent.returncode == 0, sent.stderr
     assert sent.stdout.startswith(f"{hub.address}/me/classifier/commit/")
+    hub.asked.clear()
     answered = run("classify", "me/classifier@v1")
     assert answered.returncode == 0, answered.stderr
+    assert hub.asked.count("/api/models/me/classifier/revision/v1") == 1
     assert json.loads(answered.stdout)["outputs"]["label"]["label"] in LABEL.labels

@@ -16,6 +16,7 @@ from bothways.cli.shared import (
     files_of,
     in_task_file,
     load_engine,
+    located,
     write_json,
 )
 from bothways.errors import InputError
@@ -70,6 +71,7 @@ def check(
 
     require_standard_output()
     require_writer(out)
+    model = model and located(model)
     for goal in filter(None, (out, json_file)):
         refuse_in_use(goal, (file, *test, *(files_of(model) if model else ())))
     if model and (label or output or text_pair or text != "text"):
@@ -174,9 +176,10 @@ def evaluate(
     from bothways.files.writing import refuse_in_use
 
     require_standard_output()
+    directory = located(model)
     if json_file is not None:
-        refuse_in_use(json_file, (file, *files_of(model)))
-    metrics = evaluate_file(load_engine(model, precision), file)
+        refuse_in_use(json_file, (file, *files_of(directory)))
+    metrics = evaluate_file(load_engine(directory, precision), file)
     show_metrics(metrics)
     if json_file is not None:
         write_json(json_file, metrics)

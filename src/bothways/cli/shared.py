@@ -48,11 +48,17 @@ def in_task_file(**flags: object) -> None:
             raise InputError(f"--{name.replace('_', '-')} is for a single table; say it in the task file.")
 
 
-def files_of(model: Path) -> list[Path]:
-    """The files of a model that are read."""
-    from bothways.formats.hub import FILES, locate
+def located(model: Path | str) -> Path:
+    """The directory of a model, so that a hub is asked for it but once."""
+    from bothways.formats.hub import locate
 
-    directory = locate(model)
+    return locate(model)
+
+
+def files_of(directory: Path) -> list[Path]:
+    """The files of a model that are read."""
+    from bothways.formats.hub import FILES
+
     return [file for pattern in FILES for file in directory.glob(pattern)]
 
 

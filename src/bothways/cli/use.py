@@ -14,6 +14,7 @@ from bothways.cli.shared import (
     ToldInOneSentence,
     files_of,
     load_engine,
+    located,
     require,
     standard_input,
     write_json,
@@ -71,9 +72,19 @@ def classify(
     from bothways.inference.classify import classify as recipe
     from bothways.inference.many_files import is_pattern
 
-    config, read = AnswerConfig(reject=reject, top=top, keep=keep), files_of(model)
-    if is_pattern(file) or cluster is not None:
-        classify_many_tables(model, file, out, config, read, precision=precision, cluster=cluster, resume=resume)
+    directory = located(model)
+    config, read = AnswerConfig(reject=reject, top=top, keep=keep), files_of(directory)
+    if is_pattern(file) or cluster is not None:  # the machines of a cluster find a hub's model by themselves
+        classify_many_tables(
+            directory if cluster is None else model,
+            file,
+            out,
+            config,
+            read,
+            precision=precision,
+            cluster=cluster,
+            resume=resume,
+        )
         return
     if out is None:
         require_standard_output()
@@ -82,7 +93,7 @@ def classify(
         return
     refuse_in_use(out and (local_path(out) or out), (file, *read))
     fingerprint = digest_of(read) if can_resume(out) else ""
-    engine = load_engine(model, precision)
+    engine = load_engine(directory, precision)
     try:
         outcome = recipe(engine, file, out, config=config, model=fingerprint, resume=resume)
     except (KeyboardInterrupt, SystemExit):
@@ -142,9 +153,10 @@ def explain(
     from bothways.files.writing import refuse_in_use
 
     require_standard_output()
+    directory = located(model)
     if json_file not in (None, STANDARD_INPUT):
-        refuse_in_use(json_file, files_of(Path(model)))
-    told = explain_text(model, standard_input() if text == STANDARD_INPUT else text, pair, config=config)
+        refuse_in_use(json_file, files_of(directory))
+    told = explain_text(str(directory), standard_input() if text == STANDARD_INPUT else text, pair, config=config)
     if json_file == STANDARD_INPUT:
         write_json(None, told.content)
     else:

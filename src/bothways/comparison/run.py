@@ -17,6 +17,7 @@ from bothways.comparison.page import comparison_page
 from bothways.comparison.saving import Saver
 from bothways.errors import InputError
 from bothways.evaluation.page import Words
+from bothways.files.names import public_name
 from bothways.files.writing import new_directory, refuse_existing
 from bothways.tables.table import Columns, Table, learn_outputs, read_table
 from bothways.tasks import tasks_of
@@ -126,7 +127,7 @@ def compare(
         missing = contenders[len(results) :]
         results += [Measured(method=one.name, title=one.title, about=one.about, error=STOPPED) for one in missing]
         advice = advise(results, len(chosen))
-        found = Comparison(results, advice, len(chosen), len(test), os.fspath(train_file), stopped)
+        found = Comparison(results, advice, len(chosen), len(test), public_name(train_file), stopped)
         content = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
         (directory / "compare.json").write_text(content + "\n", "utf-8")
         (directory / "report.html").write_text(comparison_page(found, test.texts), "utf-8")

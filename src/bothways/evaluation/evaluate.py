@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bothways.files.names import without_secrets
 from bothways.inference.engine import Engine
 from bothways.tables.joining import as_read
 from bothways.tables.table import Table, columns_of, read_tables
@@ -45,9 +46,9 @@ def evaluate(engine: Engine, tables: Iterable[Table]) -> dict[str, Any]:
 
 def evaluate_each(engine: Engine, tables: Sequence[Table]) -> dict[str, Any]:
     """Evaluate a model on several tables: as `evaluate` does, with `"tables"`, the same of each by its file."""
-    whole, parts = Measured(), {table.source: Measured() for table in tables}
+    whole, parts = Measured(), {without_secrets(table.source): Measured() for table in tables}
     for table in tables:
-        measure(engine, table, whole, parts[table.source])
+        measure(engine, table, whole, parts[without_secrets(table.source)])
     each = {source: part.result(engine) for source, part in parts.items()}
     return whole.result(engine) | ({"tables": each} if len(tables) > 1 else {})
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 
 from bothways.evaluation.data_checks import check_tables
 from bothways.evaluation.findings import Finding, refuse_meaningless
+from bothways.files.names import public_name
 from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.model.config import OutputConfig
@@ -62,9 +62,9 @@ def read_data(task: FinetuningTask, config: FinetuningConfig) -> Data:
 
 
 def check(table: TaskTable, train: Table, dev: Table) -> list[Finding]:
-    """What is to be known of the rows of one table."""
-    name = os.fspath(table.train)
-    other = f"{name} (held out)" if table.dev is None else f"{os.fspath(table.dev)} (dev)"
+    """What is to be known of the rows of one table; metrics.json and the report keep it."""
+    name = public_name(table.train)
+    other = f"{name} (held out)" if table.dev is None else f"{public_name(table.dev)} (dev)"
     return check_tables({name: train} | ({other: dev} if len(dev) else {}))
 
 
@@ -79,5 +79,5 @@ def split_one(table: TaskTable, rows: Table, config: FinetuningConfig) -> tuple[
 
 
 def described(table: TaskTable, rows: Table) -> str:
-    """Where rows to evaluate on are from."""
-    return f"{len(rows)} rows held out of {table.train}" if table.dev is None else os.fspath(table.dev)
+    """Where rows to evaluate on are from, as the model card says it, too."""
+    return f"{len(rows)} rows held out of {public_name(table.train)}" if table.dev is None else public_name(table.dev)

@@ -20,6 +20,7 @@ from bothways.evaluation.report import named, report_page
 from bothways.evaluation.stored import EVALUATION, evaluation_json
 from bothways.evaluation.token_checks import check_tokens
 from bothways.explanation.examples import keep_examples
+from bothways.files.names import public_name
 from bothways.files.writing import refuse_existing, write_atomically
 from bothways.finetuning.collapse import restarted
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, within
@@ -129,7 +130,9 @@ def finetune(
             file=sys.stderr,
         )
     in_windows = chosen.long_texts == "windows"
-    tokens = check_tokens(data.train.source, data.train, tokenizer, chosen.max_length, in_windows=in_windows)
+    tokens = check_tokens(
+        public_name(data.train.source), data.train, tokenizer, chosen.max_length, in_windows=in_windows
+    )
     findings = [*data.findings, *tokens]
     show(findings, sys.stderr)
     done = strategy(Training(directory, data), config)

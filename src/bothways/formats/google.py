@@ -17,6 +17,8 @@ CHECKPOINT = "*.ckpt*.index"
 """What the index of a checkpoint is called: bert_model.ckpt.index, model.ckpt-20000.index."""
 FILES = ["bert_config.json", "vocab.txt", CHECKPOINT, "*.ckpt*.data-*-of-*"]
 """The files of a directory."""
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+"""Where the same weights are if they are there twice; those are read."""
 NAME_ENDS = {
     "word_embeddings": "word_embeddings.weight",
     "token_type_embeddings": "token_type_embeddings.weight",
@@ -34,9 +36,15 @@ OPTIMIZER = ("adam_m", "adam_v")
 """The last part of the names of what the optimizer keeps."""
 
 
+def needs_checkpoint(directory: Path) -> bool:
+    """Whether the weights of a directory are in a checkpoint and nowhere else."""
+    return any(directory.glob(CHECKPOINT)) and not any((directory / name).is_file() for name in SAFETENSORS)
+
+
 def checkpoint_of(directory: Path) -> Path | None:
-    """The index of the checkpoint in a directory; None if it has none. InputError if it has several."""
-    found = sorted(directory.glob(CHECKPOINT))
+    """The index of the checkpoint that holds the weights of a directory; None if it has safetensors, or neither.
+    InputError if it has several."""
+    found = sorted(directory.glob(CHECKPOINT)) if needs_checkpoint(directory) else []
     if len(found) > 1:
         raise InputError(
             f"{directory}: there are {len(found)} checkpoints, such as {found[0].name} and {found[1].name}; put the "

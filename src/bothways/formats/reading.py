@@ -37,7 +37,7 @@ from bothways.model.config import MASKED_LM, NEXT_SENTENCE, BertConfig, EncoderC
 from bothways.model.outputs import OutputLayer
 from bothways.randomness import keeping_torch_state
 from bothways.tokenizer import Tokenizer
-from bothways.vocabulary import GOOGLE_SETTINGS, cleaning_of_google, read_settings
+from bothways.vocabulary import GOOGLE_SETTINGS, cleaning_of_google, is_google, read_settings
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,7 @@ def load_model(path: str | os.PathLike) -> tuple[Bert, Tokenizer, LoadReport]:
 
 def settings_file(directory: Path) -> Path:
     """config.json, or bert_config.json in a directory of Google's that has no other."""
-    google = directory / GOOGLE_SETTINGS
-    return google if google.is_file() and not (directory / "config.json").is_file() else directory / "config.json"
+    return directory / (GOOGLE_SETTINGS if is_google(directory) else "config.json")
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -230,7 +229,7 @@ def read_weights(directory: Path, *, ours: bool) -> Weights:
     Raises InputError if a file is missing, damaged or a pickle, or if a tensor is there twice.
     """
     weights = Weights({}, {})
-    if (checkpoint := google_checkpoint(directory)) is not None:
+    if (checkpoint := checkpoint_of(directory)) is not None:
         for name, (tensor, file) in read_checkpoint(checkpoint).items():
             weights.tensors[name], weights.files[name] = tensor, file
         return weights
@@ -270,7 +269,7 @@ def weight_files(directory: Path) -> list[Path]:
         if missing := [file for file in files if not file.is_file()]:
             raise InputError(f"{missing[0]} is missing, though {index.name} names it; restore it.")
         return files
-    if (checkpoint := google_checkpoint(directory)) is not None:
+    if (checkpoint := checkpoint_of(directory)) is not None:
         return checkpoint_files(checkpoint)
     pickles = sorted([*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.ckpt*")])
     if pickles:
@@ -282,12 +281,6 @@ def weight_files(directory: Path) -> list[Path]:
     if others:
         raise InputError(f"{others[0]}: weights of another program are not read; convert them to model.safetensors.")
     raise InputError(f"{directory}: model.safetensors is missing; restore it.")
-
-
-def google_checkpoint(directory: Path) -> Path | None:
-    """The index of the TensorFlow checkpoint of a directory that has no safetensors."""
-    others = ("model.safetensors", "model.safetensors.index.json")
-    return None if any((directory / name).is_file() for name in others) else checkpoint_of(directory)
 
 
 def todays_name(name: str) -> str:

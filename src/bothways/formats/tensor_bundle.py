@@ -5,8 +5,8 @@ NAME.data-00000-of-00001   the tensors, end to end, little-endian
 
 The table is LevelDB's (github.com/google/leveldb, doc/table_format.md): blocks of keys and values, a block that says
 where these are, and a footer that says where that one is; the values are protocol buffers (in TensorFlow,
-core/protobuf/tensor_bundle.proto). Nothing that a file says is believed before it is checked: no more is read or kept
-than the files are long.
+core/protobuf/tensor_bundle.proto). Nothing that a file says is believed before it is checked: no more is read than the
+files are long, and what is kept of an index is bounded (a name may repeat the one before it for a few bytes of file).
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ FOOTER, MAGIC = 48, struct.pack("<Q", 0xDB4775248B80FB57)
 """Bytes of the footer, and those that it ends with."""
 BLOCK_END = 5
 """Bytes behind a block: how it is compressed, a checksum."""
-LONGEST_NAME = 4096
+MOST_BYTES = 4 << 20
+"""Of an index; that of a BERT of 1000 layers with what its optimizer kept would be shorter."""
+LONGEST_NAME = 512
+MOST_OF_NAMES, BESIDE_A_NAME = 16 << 20, 100
+"""Bytes of all names together, each counted with about what is kept beside it."""
+MOST_DIMENSIONS, MOST_NUMBERS = 8, 2**40
+"""Of a tensor. A 0 counts as 1, or a shape with one might hold any sizes beside it."""
 HEADER = b""
 """The key of BundleHeaderProto, which says how many files of tensors there are."""
 FLOATING = {1: torch.float32, 2: torch.float64, 14: torch.bfloat16, 19: torch.float16}
@@ -59,6 +65,8 @@ class Entry:
         fields = dict(fields_of(value))
         shape = fields.get(2, b"")
         dimensions = [content for field, content in fields_of(shape if isinstance(shape, bytes) else b"") if field == 2]
+        if len(dimensions) > MOST_DIMENSIONS:
+            raise ValueError(f"a tensor has {len(dimensions)} dimensions")
         sizes = tuple(number_in(dict(fields_of(d)), 1) for d in dimensions if isinstance(d, bytes))
         dtype, shard, offset, size = (number_in(fields, field) for field in (1, 3, 4, 5))
         return cls(dtype, sizes, shard, offset, size, sliced=7 in fields)
@@ -71,6 +79,8 @@ class TensorBundle:
         """`index`: the file that ends in .index. Raises InputError, naming the file, if one is missing or damaged."""
         self.index = index
         try:
+            if index.stat().st_size > MOST_BYTES:
+                raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
             table = dict(entries_of(index.read_bytes()))
             header = dict(fields_of(table.pop(HEADER)))
             self._shards = number_in(header, 1)
@@ -106,7 +116,8 @@ class TensorBundle:
         for name, entry in sorted(self.entries.items(), key=lambda item: item[1].offset):
             if entry.sliced:
                 raise InputError(f"{self.index}: {name} is stored in parts; save it as one tensor.")
-            if entry.size != prod(entry.shape) * FLOATING[entry.dtype].itemsize or any(n > 2**40 for n in entry.shape):
+            size = prod(entry.shape) * FLOATING[entry.dtype].itemsize
+            if entry.size != size or prod(max(n, 1) for n in entry.shape) > MOST_NUMBERS:
                 raise InputError(
                     f"{self.index}: {name} has {entry.size} bytes, but the shape {entry.shape}; fetch the file again."
                 )
@@ -129,7 +140,7 @@ def entries_of(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = table[-FOOTER:]
     _, at = varint(footer, 0)  # where the block of filters is, which TensorFlow leaves empty
     _, at = varint(footer, at)
-    left, before = len(table), b""
+    left, names, before = len(table), MOST_OF_NAMES, b""
     for _, handle in in_block(block_at(table, footer[at:])):
         block = block_at(table, handle)
         left -= len(block) + BLOCK_END
@@ -138,6 +149,9 @@ def entries_of(table: bytes) -> Iterator[tuple[bytes, bytes]]:
         for key, value in in_block(block):
             if key < before or (key == before and key != HEADER):
                 raise ValueError("its names are not in order")
+            names -= len(key) + BESIDE_A_NAME
+            if names < 0:
+                raise ValueError("its names are longer than any model's")
             before = key
             yield key, value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bothways.errors import InputError
+from bothways.files.names import public_name
 from bothways.tables.table import Columns, LabelColumn, Table
 from bothways.tasks.tags import words_of
 from bothways.tokenizer import Text
@@ -31,7 +32,7 @@ def join(tables: Sequence[Table], source: str) -> Table:
                 f"{source}: {single.source} has single texts and {paired.source} pairs; one model reads one or the "
                 f"other, so train two."
             )
-        joined.rows.extend(f"{table.source}, {row}" for row in table.rows)
+        joined.rows.extend(f"{public_name(table.source)}, {row}" for row in table.rows)
         joined.texts.extend(as_read(table.texts, columns.pretokenized))
         if joined.pairs is not None:
             joined.pairs.extend(as_read(table.pairs or [], columns.pretokenized))
