@@ -129,10 +129,8 @@ def finetune(
             f"--long-texts head would be faster.",
             file=sys.stderr,
         )
-    in_windows = chosen.long_texts == "windows"
-    tokens = check_tokens(
-        public_name(data.train.source), data.train, tokenizer, chosen.max_length, in_windows=in_windows
-    )
+    in_windows, name = chosen.long_texts == "windows", public_name(data.train.source)
+    tokens = check_tokens(name, data.train, tokenizer, chosen.max_length, in_windows=in_windows)
     findings = [*data.findings, *tokens]
     show(findings, sys.stderr)
     done = strategy(Training(directory, data), config)
