@@ -205,7 +205,7 @@ def test_a_whole_json_array_is_told(content: str, classifier: Path) -> None:
     refuses("classify", classifier, "t.json", says=[r"t\.json", "line 1", "one object a line"])
 
 
-@pytest.mark.parametrize("name", ["tf_model.h5", "flax_model.msgpack", "model.ckpt.index", "model.onnx"])
+@pytest.mark.parametrize("name", ["tf_model.h5", "flax_model.msgpack", "model.onnx"])
 def test_weights_of_another_program_are_named(name: str, published: Published, place: Path) -> None:
     """They are not missing; they have to be converted."""
     directory = published(place / "p")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bothways.long_texts import LongTexts
-from bothways.model.config import BertConfig
 from bothways.training.config import OptimizerName, Precision, Settings, TrainingConfig
+
+if TYPE_CHECKING:
+    from bothways.model.config import BertConfig  # which needs torch
 
 Pooling = Literal["first", "mean"]
 Imbalance = Literal["auto", "none", "weights", "focal"]
