@@ -122,6 +122,15 @@ def test_a_full_queue_and_a_deadline_that_cannot_be_kept_are_refused_at_once() -
     asyncio.run(ask())
 
 
+def test_texts_that_are_on_their_way_count_for_those_who_come_after() -> None:
+    queue = batcher(queue_tokens=100)
+    with queue.expecting(80):
+        queue.refuse_if_full(20)
+        with pytest.raises(Overloaded):
+            queue.refuse_if_full(21)
+    queue.refuse_if_full(100)
+
+
 def test_what_is_not_computed_by_its_deadline_is_refused_then() -> None:
     def compute(encodings: list[Encoding]) -> list[int]:
         time.sleep(1.0)

@@ -13,8 +13,9 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -90,6 +91,7 @@ class Batcher:
         self.watcher = watcher
         self.waiting_tokens = 0
         """Of texts in the queue that somebody still waits for."""
+        self._expected_tokens = 0
         self._queue: deque[tuple[Job, int]] = deque()
         self._waiting_texts = 0
         self._computing_tokens = 0
@@ -120,12 +122,23 @@ class Batcher:
 
     def refuse_if_full(self, tokens: int = 0, ends: float | None = None) -> None:
         """Raises Overloaded if so many more tokens would not fit, or would not be computed by `ends`."""
-        wait = self._seconds_for(self.waiting_tokens + self._computing_tokens)
-        if self.waiting_tokens and self.waiting_tokens + tokens > self.queue_tokens:
+        before = self.waiting_tokens + self._expected_tokens
+        wait = self._seconds_for(before + self._computing_tokens)
+        if before and before + tokens > self.queue_tokens:
             raise Overloaded("More texts wait than the server takes; try again later.", wait)
         left = math.inf if ends is None else PART_OF_DEADLINE * (ends - time.monotonic())
         if wait + self._seconds_for(tokens) > left:
             raise Overloaded("The answer would take longer than its deadline; try again later.", wait)
+
+    @contextmanager
+    def expecting(self, tokens: int) -> Iterator[None]:
+        """About so many tokens are on their way into the queue: whoever comes meanwhile is behind them. Else all that
+        arrive while texts are tokenized would find the queue short, and be refused late."""
+        self._expected_tokens += tokens
+        try:
+            yield
+        finally:
+            self._expected_tokens -= tokens
 
     async def run(self, compute: Compute, encodings: Sequence[Encoding], ends: float) -> Computed:
         """What `compute` says of each encoding; it must not depend on the others. Cancelled, it leaves the queue.

@@ -25,6 +25,8 @@ from bothways.tokenizer import Encoding, Text
 Direction = Literal["left", "right", "Left", "Right"]
 """The end of a long text at which tokens are left out."""
 TEXT = "text"
+REMEMBERED = 50
+"""Requests from which the tokens of a character are known, the last ones above all."""
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Service:
             longest_wait=config.longest_wait,
             watcher=metrics,
         )
+        self._tokens_per_character = 0.25  # until texts have come
         self._tokenizers = ThreadPoolExecutor(config.tokenization_workers, thread_name_prefix="tokenizer")
 
     async def predict(self, model: ServedModel, request: Request) -> Predictions:
@@ -120,6 +123,9 @@ class Service:
             raise Invalid(str(error)) from None
         request.tokenization_seconds = time.monotonic() - begun
         request.tokens = sum(map(len, encodings))
+        if not any(encoding.dropped for encoding in encodings):
+            found = request.tokens / max(1, request.characters)
+            self._tokens_per_character += (found - self._tokens_per_character) / REMEMBERED
         request.truncated = sum(encoding.dropped > 0 for encoding in encodings)
         allowed = self.config.auto_truncate if request.truncate is None else request.truncate
         if request.truncated and not allowed:
@@ -131,7 +137,8 @@ class Service:
         ends = request.begun + self.config.deadline
         self.metrics.requests.labels(request.method).inc()
         self.batcher.refuse_if_full(ends=ends)
-        encodings = await self.encode(model, request)
+        with self.batcher.expecting(self.tokens_about(model, request)):
+            encodings = await self.encode(model, request)
         for encoding in encodings:
             self.metrics.input_length.observe(len(encoding))
         computed = await self.batcher.run(compute, encodings, ends)
@@ -147,6 +154,11 @@ class Service:
         metrics.tokenization.observe(request.tokenization_seconds)
         metrics.queue.observe(request.queue_seconds)
         metrics.inference.observe(request.inference_seconds)
+
+    def tokens_about(self, model: ServedModel, request: Request) -> int:
+        """How many tokens a request will have, from its characters and what the ones before had."""
+        most = model.engine.config.longest_text * len(request.texts)
+        return min(most, round(self._tokens_per_character * request.characters))
 
     def require_size(self, request: Request) -> None:
         """Raises Refused for a request without texts, with too many, or with one that is too long."""
