@@ -130,8 +130,7 @@ def finetune(
             file=sys.stderr,
         )
     in_windows, name = chosen.long_texts == "windows", public_name(data.train.source)
-    tokens = check_tokens(name, data.train, tokenizer, chosen.max_length, in_windows=in_windows)
-    findings = [*data.findings, *tokens]
+    findings = [*data.findings, *check_tokens(name, data.train, tokenizer, chosen.max_length, in_windows=in_windows)]
     show(findings, sys.stderr)
     done = strategy(Training(directory, data), config)
     done.metrics["checks"] = as_json(findings)
