@@ -61,11 +61,13 @@ class Progress:
             self._bar.update(self._bar.task_ids[0], completed=done, measured=shown)
             return
         now = time.monotonic()
-        left = (now - self.started) / max(done - self.begun, 1) * (self.total - done)
-        far = f"{self.counted(done)}/{self.counted(self.total)}" if self.total else self.counted(done)
-        self._last = "  ".join(
-            filter(None, (self.name, far, shown, f"{clock(max(0.0, left))} left" if self.total else ""))
-        )
+        far, left = self.counted(done), ""
+        if self.total:
+            far += f"/{self.counted(self.total)}"
+            if done > self.begun:  # else there is nothing yet to judge by
+                rest = (now - self.started) / (done - self.begun) * (self.total - done)
+                left = f"{clock(max(0.0, rest))} left"
+        self._last = "  ".join(filter(None, (self.name, far, shown, left)))
         if not self.quiet and now - self._said >= self.every_seconds:
             print(self._last, file=sys.stderr, flush=True)
             self._said, self._last = now, ""

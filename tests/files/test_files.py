@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import random_bert
+from filelock import FileLock
 from safetensors import SafetensorError
 
 import bothways.formats.writing as formats_writing
@@ -137,6 +138,21 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_signal_while_the_lock_is_taken_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock's file is there before the lock is held; a signal may come in between."""
+    acquire = FileLock.acquire
+
+    def interrupted(lock: FileLock, **how: bool) -> None:
+        monkeypatch.setattr(FileLock, "acquire", acquire)
+        Path(lock.lock_file).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FileLock, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt), exclusive_directory(tmp_path / "run", anew=True):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_memory_setting_can_be_asked_for_twice() -> None:
     assert keep_freed_memory.__wrapped__() == keep_freed_memory()
 
@@ -171,6 +187,9 @@ def test_progress_does_not_flood_a_log(capsys: pytest.CaptureFixture[str]) -> No
     with Progress("work", 0, unit="bytes") as progress:
         progress.update(2_500_000)
     assert capsys.readouterr().err == "work  2.5 MB\n"
+    with Progress("work", 10, begun=4, unit="bytes") as progress:
+        progress.update(4, loss=0.5)  # gone on with, and nothing new yet: no time left can be told
+    assert capsys.readouterr().err == "work  4 B/10 B  loss 0.5\n"
 
 
 @pytest.mark.parametrize(

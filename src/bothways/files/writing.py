@@ -78,6 +78,9 @@ def exclusively(directory: Path, *, anew: bool) -> Iterator[None]:
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
         yield
     finally:
+        if has_locks and not lock.is_locked and directory.is_dir():  # a signal may have come while it was taken
+            with suppress(Timeout, NotImplementedError, OSError):
+                lock.acquire(blocking=False)
         ours = (lock.is_locked or not has_locks) and directory.is_dir()
         if ours and [path.name for path in directory.iterdir()] == [LOCK]:  # nothing to go on from
             shutil.rmtree(directory, ignore_errors=True)
