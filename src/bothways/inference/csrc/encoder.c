@@ -186,6 +186,7 @@ INLINE void store_words_avx2(int16_t *where, __m256i x) {
 #define DOT_INT8 dot_int8_avx2
 #define DOT_INT16(sum, a, w) _mm256_add_epi32(sum, _mm256_madd_epi16(a, w))
 #define STORE_WORDS store_words_avx2
+#define PAIR(first, second) _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), 0xaa)
 #include "encoder.inc"
 END_TARGET
 
@@ -208,6 +209,7 @@ END_TARGET
 #undef REDUCE_ADD
 #undef REDUCE_MAX
 #undef STORE_WORDS
+#undef PAIR
 #undef DOT_INT8
 #undef DOT_INT16
 BEGIN_TARGET("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
@@ -230,6 +232,7 @@ BEGIN_TARGET("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 #define DOT_INT8 _mm512_dpbusd_epi32
 #define DOT_INT16 _mm512_dpwssd_epi32
 #define STORE_WORDS(where, x) _mm256_storeu_si256((__m256i *)(where), _mm512_cvtsepi32_epi16(x))
+#define PAIR(first, second) _mm512_mask_blend_epi16(0xaaaaaaaa, first, _mm512_slli_epi32(second, 16))
 #include "encoder.inc"
 END_TARGET
 
@@ -271,7 +274,7 @@ static int64_t lay_out(Call *call, int64_t threads, int64_t tokens, int64_t long
     call->scratch = part(memory, &used, threads * (int64_t)sizeof(ThreadScratch));
     for (int64_t t = 0; t < threads; t++) {
         ThreadScratch scratch = {.wide = part(memory, &used, BLOCK * e->feed_forward * number)};
-        scratch.attention = part(memory, &used, (2 * width * size + 6 * (width + 2 * size)) * number);
+        scratch.attention = part(memory, &used, (2 * width * size + 12 * width + 16 * size) * number);
         scratch.quantized = part(memory, &used, e->format == FP32 ? 0 : BLOCK * widest * (e->format == INT8 ? 1 : 2));
         scratch.scale = part(memory, &used, BLOCK * groups * number);
         scratch.minimum = part(memory, &used, BLOCK * groups * number);
