@@ -163,6 +163,16 @@ def test_mistakes(tmp_path: Path, mistake: str) -> None:
         assert part in sentence, sentence
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+@pytest.mark.parametrize("row", ["很好，1", "很好,1"])
+def test_full_width_commas_between_the_names_of_columns_are_named(tmp_path: Path, name: str, row: str) -> None:
+    path = write_csv(tmp_path / name, f"text，label\n{row}\n")
+    with pytest.raises(InputError, match=r"line 1: there are full-width commas \(，\) between the names"):
+        read_table(path, Columns())
+    path.write_text("text\n很好，真的\n", "utf-8")
+    assert read_table(path, Columns(labels_optional=True)).texts == ["很好，真的"]
+
+
 def test_a_row_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LONGEST_ROW", 1000)
     (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "' + "a" * 2000 + '"}\n')

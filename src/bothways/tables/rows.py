@@ -163,9 +163,15 @@ def under_header(lines: Iterable[tuple[int, list[str] | InputError]], path: str 
 
 
 def header_of(cells: list[str], line: int, path: str | os.PathLike) -> list[str]:
-    """The names of the columns, without nameless ones at the end. InputError if two are the same."""
+    """The names of the columns, without nameless ones at the end. InputError if two are the same, or if full-width
+    commas (U+FF0C) stand between them."""
     while not cells[-1].strip():
         cells = cells[:-1]
+    if len(cells) == 1 and re.fullmatch(r"[^\s，]+(，[^\s，]+)+", cells[0]):
+        raise InputError(
+            f"{path}, line {line}: there are full-width commas (，) between the names of the columns; a CSV file needs "
+            f"commas (,) there and between cells, a TSV file tabs."
+        )
     require_unique(cells, f"{path}, line {line}")
     return cells
 
