@@ -200,6 +200,8 @@ def test_progress_does_not_flood_a_log(capsys: pytest.CaptureFixture[str]) -> No
         ("https://bob:p@ss@host:80/x@y/t.csv?sign=k/1#a", "https://host:80/x@y/t.csv", "t.csv"),
         ("s3://bucket/folder/", "s3://bucket/folder/", "folder"),
         ("zip://a.csv::https://k@host/b.zip?sign=k", "zip://a.csv::https://host/b.zip", "a.csv"),
+        ("simplecache::https://host/a.csv?sign=k", "simplecache::https://host/a.csv", "a.csv"),
+        ("file:///folder/a@b#1?.csv", "file:///folder/a@b#1?.csv", "a@b#1?.csv"),
     ],
 )
 def test_what_a_source_is_called_where_others_read_it(source: str, without: str, public: str) -> None:

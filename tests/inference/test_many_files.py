@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 from conftest import films
 
@@ -95,6 +96,13 @@ def test_what_makes_no_sense_is_said_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "texts" / "part-0.csv.gz").touch()
     with pytest.raises(InputError, match=r"part-0.csv and .*part-0.csv.gz would both be answered in"):
         jobs_of(f"{here}/part*", f"{tmp_path}/*.jsonl")
+
+
+def test_the_answers_of_an_address_are_called_as_its_file_is(tmp_path: Path) -> None:
+    with fsspec.open("memory://many/one.csv.gz?key=a/b", "wb") as stream:
+        stream.write(b"")
+    (job,) = jobs_of("memory://many/*", f"{tmp_path}/*.jsonl")
+    assert Path(job.out).name == "one.jsonl"
 
 
 def workers() -> list[int]:
