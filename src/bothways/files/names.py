@@ -7,10 +7,12 @@ import os
 import re
 from pathlib import PurePath
 
+from bothways.errors import USER
+
 REMOTE = re.compile(r"(?!(?:file|local)://)[^/]*://")
 """The beginning of an address of another machine."""
-SECRETS = re.compile(r"(?<=://)[^/?#]*@|[?#].*")
-"""Of an address, what may give access."""
+QUERY = re.compile(r"[?#].*")
+"""In an address, its query and fragment."""
 
 
 def public_name(source: str | os.PathLike) -> str:
@@ -28,4 +30,4 @@ def without_secrets(source: str | os.PathLike) -> str:
     """A path as it is, also as `file://…`; of another address all but user, password and query, which may be a
     signature."""
     parts = os.fspath(source).split("::")
-    return "::".join(SECRETS.sub("", part) if REMOTE.match(part) else part for part in parts)
+    return "::".join(QUERY.sub("", USER.sub("", part)) if REMOTE.match(part) else part for part in parts)

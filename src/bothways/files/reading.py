@@ -139,7 +139,11 @@ def explain_read_errors(path: str) -> Iterator[None]:
             raise InputError(
                 f"{path}: the compressed data is cut short or damaged ({error}); fetch or compress it again."
             ) from None
-        raise InputError(f"{path}: this cannot be read ({error}).") from error
+        raise InputError(f"{path}: this cannot be read ({error}).") from None
+    except Exception as error:
+        if not type(error).__module__.startswith("aiohttp."):  # what comes by HTTP, whose address may end meanwhile
+            raise
+        raise InputError(f"{path}: this cannot be read ({error}).") from None
 
 
 def decompressed(raw: IO[bytes], path: str) -> AbstractContextManager[IO[bytes]]:
