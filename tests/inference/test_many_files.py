@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -115,6 +116,40 @@ def workers() -> list[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize(
+    ("cluster", "name", "told"),
+    [
+        ("local", "me/model", "{directory}"),
+        ("auto", "me/model", "me/model@0123abcd"),
+        ("auto", "me/model@v1", "me/model@0123abcd"),
+        ("auto", "{classifier}", "{classifier}"),
+    ],
+)
+def test_the_workers_of_a_cluster_use_the_commit_that_was_located(
+    cluster: str, name: str, told: str, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tables(tmp_path / "texts", [1])
+    directory = tmp_path / "snapshots" / "0123abcd"
+    shutil.copytree(classifier, directory)
+    fetched, given = [], []
+
+    def fetch(*asked: str | None) -> Path:
+        fetched.append(asked)
+        return directory
+
+    def on_cluster(address: str, arguments: tuple, rows: list[dict]) -> list[dict]:
+        given.append(str(arguments[0]))
+        return []
+
+    monkeypatch.setattr("bothways.formats.hub.fetch", fetch)
+    monkeypatch.setattr("bothways.inference.many_files.on_cluster", on_cluster)
+    words = ["classify", name.format(classifier=classifier), f"{tmp_path}/texts/*.csv"]
+    monkeypatch.setattr(sys, "argv", ["bothways", *words, "--out", f"{tmp_path}/*.jsonl", "--cluster", cluster])
+    main()
+    assert given == [told.format(directory=directory, classifier=classifier)]
+    assert len(fetched) == name.startswith("me/")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
