@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bothways.errors import InputError
+from bothways.errors import InputError, redacted
 
 if TYPE_CHECKING:
     from bothways.inference.classify import Outcome
 
 
 def say(sentence: str) -> None:
-    """A word to the person, beside the results."""
-    print(sentence, file=sys.stderr)
+    """A word to the person, beside the results; no password or signature of an address is shown."""
+    print(redacted(sentence), file=sys.stderr)
 
 
 @contextmanager

@@ -139,6 +139,7 @@ def test_hostile_texts_and_pairs_are_kept_as_text() -> None:
     assert told["cells"][0]["texts"][0]["texts"] == [HOSTILE, "\x00</p>"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_what_is_not_finite_is_null() -> None:
     output = single(["bad", "good"], 20)
     p = np.array(output.probabilities)

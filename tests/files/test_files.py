@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 from conftest import random_bert
 from filelock import FileLock
 from safetensors import SafetensorError
 
 import bothways.formats.writing as formats_writing
+from bothways.baselines.vectors import PublishedVectors
+from bothways.cli import main
+from bothways.corpus.build import build_from_files
 from bothways.errors import InputError
 from bothways.files.names import public_name, without_secrets
+from bothways.files.reading import explain_read_errors
 from bothways.files.writing import exclusive_directory, new_directory, refuse_existing, write_atomically, writing
+from bothways.formats.hub import locate
 from bothways.formats.writing import save_model
 from bothways.hardware import keep_freed_memory
 from bothways.model.config import EncoderConfig
 from bothways.progress import Progress
+from bothways.terminal import say
 from bothways.tokenizer import Tokenizer
 
 
@@ -200,7 +209,73 @@ def test_progress_does_not_flood_a_log(capsys: pytest.CaptureFixture[str]) -> No
         ("https://bob:p@ss@host:80/x@y/t.csv?sign=k/1#a", "https://host:80/x@y/t.csv", "t.csv"),
         ("s3://bucket/folder/", "s3://bucket/folder/", "folder"),
         ("zip://a.csv::https://k@host/b.zip?sign=k", "zip://a.csv::https://host/b.zip", "a.csv"),
+        ("simplecache::https://host/a.csv?sign=k", "simplecache::https://host/a.csv", "a.csv"),
+        ("file:///folder/a@b#1?.csv", "file:///folder/a@b#1?.csv", "a@b#1?.csv"),
     ],
 )
 def test_what_a_source_is_called_where_others_read_it(source: str, without: str, public: str) -> None:
     assert (without_secrets(source), public_name(source)) == (without, public)
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("https://bob:p@ss@host/t.csv?sign=k/1#a, line 3: no", "https://host/t.csv, line 3: no"),
+        ("https://bob:p/s@host:80/y.csv: no", "https://host:80/y.csv: no"),
+        ("no (403, url='https://host/t?k=a.b').", "no (403, url='https://host/t')."),
+        ("zip://a.csv::https://k@host/b.zip?sign=k::x: no", "zip://a.csv::https://host/b.zip: no"),
+        ("s3://bucket/t.csv exists; is it a@b? Or #2?", "s3://bucket/t.csv exists; is it a@b? Or #2?"),
+        ("file:///a/b?c#1.csv: no", "file:///a/b?c#1.csv: no"),
+        ("http://host:80/x@y/t.csv: no", "http://host:80/x@y/t.csv: no"),
+    ],
+)
+def test_no_message_shows_what_gives_access(told: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(pickle.loads(pickle.dumps(InputError(told)))) == shown
+    say(told)
+    assert capsys.readouterr().err == shown + "\n"
+
+
+SECRET = "SECRET"
+SIGNED = f"memory://secrets/%s?X-Amz-Signature={SECRET}"
+
+
+@pytest.fixture
+def signed_table() -> str:
+    """The address of a table of two rows without a label."""
+    with fsspec.open(SIGNED % "t.csv", "w") as stream:
+        stream.write("text,label\n很好,\n很好,\n")
+    return SIGNED % "t.csv"
+
+
+def test_what_was_found_in_a_table_does_not_show_its_key(
+    signed_table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["check", signed_table, "--encoder", "en-mini", "--next", "1", "--json", str(tmp_path / "found.json")]
+    monkeypatch.setattr(sys, "argv", ["bothways", *words])
+    main()
+    told = "".join(capsys.readouterr()) + (tmp_path / "found.json").read_text("utf-8")
+    assert "memory://secrets/t.csv: no row has a label" in told
+    assert SECRET not in told
+    assert json.loads((tmp_path / "found.json").read_text("utf-8"))["checks"]
+
+
+def test_neither_a_corpus_nor_word_vectors_show_the_key_of_their_source(tmp_path: Path) -> None:
+    with fsspec.open(SIGNED % "docs.txt", "w") as stream:
+        stream.write("a film\n\na book\n")
+    with fsspec.open(SIGNED % "vectors.txt", "w") as stream:
+        stream.write("film 1 2\nbook 2 1\n")
+    tokenizer = Tokenizer.load(locate("en-mini"))
+    build_from_files([SIGNED % "docs.txt"], tokenizer, tmp_path / "corpus", processes=1, quiet=True)
+    PublishedVectors(SIGNED % "vectors.txt").fit().write(tmp_path)
+    written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert not [content for content in written if SECRET.encode() in content]
+
+
+def test_what_the_network_refuses_is_one_sentence() -> None:
+    """As a signature that ends while a file is read."""
+    ClientError = pytest.importorskip("aiohttp").ClientError
+    with pytest.raises(
+        InputError, match=r"^https://host/a.csv: this cannot be read \(403, url=https://host/a.csv\)\.$"
+    ):
+        with explain_read_errors("https://host/a.csv?sign=k"):
+            raise ClientError("403, url=https://host/a.csv?sign=k")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 from conftest import films
 
@@ -97,6 +99,13 @@ def test_what_makes_no_sense_is_said_before_the_work(tmp_path: Path) -> None:
         jobs_of(f"{here}/part*", f"{tmp_path}/*.jsonl")
 
 
+def test_the_answers_of_an_address_are_called_as_its_file_is(tmp_path: Path) -> None:
+    with fsspec.open("memory://many/one.csv.gz?key=a/b", "wb") as stream:
+        stream.write(b"")
+    (job,) = jobs_of("memory://many/*", f"{tmp_path}/*.jsonl")
+    assert Path(job.out).name == "one.jsonl"
+
+
 def workers() -> list[int]:
     """The processes of Ray's that classify."""
     found = []
@@ -107,6 +116,40 @@ def workers() -> list[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize(
+    ("cluster", "name", "told"),
+    [
+        ("local", "me/model", "{directory}"),
+        ("auto", "me/model", "me/model@0123abcd"),
+        ("auto", "me/model@v1", "me/model@0123abcd"),
+        ("auto", "{classifier}", "{classifier}"),
+    ],
+)
+def test_the_workers_of_a_cluster_use_the_commit_that_was_located(
+    cluster: str, name: str, told: str, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tables(tmp_path / "texts", [1])
+    directory = tmp_path / "snapshots" / "0123abcd"
+    shutil.copytree(classifier, directory)
+    fetched, given = [], []
+
+    def fetch(*asked: str | None) -> Path:
+        fetched.append(asked)
+        return directory
+
+    def on_cluster(address: str, arguments: tuple, rows: list[dict]) -> list[dict]:
+        given.append(str(arguments[0]))
+        return []
+
+    monkeypatch.setattr("bothways.formats.hub.fetch", fetch)
+    monkeypatch.setattr("bothways.inference.many_files.on_cluster", on_cluster)
+    words = ["classify", name.format(classifier=classifier), f"{tmp_path}/texts/*.csv"]
+    monkeypatch.setattr(sys, "argv", ["bothways", *words, "--out", f"{tmp_path}/*.jsonl", "--cluster", cluster])
+    main()
+    assert given == [told.format(directory=directory, classifier=classifier)]
+    assert len(fetched) == name.startswith("me/")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

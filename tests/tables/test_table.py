@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -17,7 +19,9 @@ from bothways.batch import UNLABELLED
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig
 from bothways.tables import rows
+from bothways.tables.rows import reader_of
 from bothways.tables.table import Columns, LabelColumn, Table, learn_outputs, read_table, split_off
+from bothways.tables.writing import format_named
 from bothways.tasks import TASKS
 
 ROWS = [('好 film, "quoted"', "good"), ("", "bad"), ("two\nlines", "good")]
@@ -161,6 +165,40 @@ def test_mistakes(tmp_path: Path, mistake: str) -> None:
     assert "\n" not in sentence
     for part in said:
         assert part in sentence, sentence
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+@pytest.mark.parametrize("row", ["很好，1", "很好,1"])
+def test_full_width_commas_between_the_names_of_columns_are_named(tmp_path: Path, name: str, row: str) -> None:
+    path = write_csv(tmp_path / name, f"text，label\n{row}\n")
+    with pytest.raises(InputError, match=r"line 1: there are full-width commas \(，\) between the names"):
+        read_table(path, Columns())
+    path.write_text("text\n很好，真的\n", "utf-8")
+    assert read_table(path, Columns(labels_optional=True)).texts == ["很好，真的"]
+
+
+def test_the_path_of_an_address_tells_the_format(tmp_path: Path) -> None:
+    text = "text,label\n好,1\n坏,2\n"
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("t.csv", text)
+        archive.writestr("notes.md", "none")
+    contents = {
+        "t.csv": text.encode(),
+        "t.csv.xz": lzma.compress(text.encode()),
+        "t.csv.zip": (tmp_path / "t.zip").read_bytes(),
+        "t.TSV": text.replace(",", "\t").encode(),
+        "get.php": text.encode(),
+    }
+    for name, content in contents.items():
+        end = "?file=t.csv" if name == "get.php" else "?key=a/b.c&X-Amz-Signature=1#2"
+        address = f"memory://bucket/{name}{end}"
+        with fsspec.open(address, "wb") as stream:
+            stream.write(content)
+        assert read_table(address, Columns()).texts == ["好", "坏"], name
+    assert read_table(f"zip://t.csv::{tmp_path}/t.zip", Columns()).texts == ["好", "坏"]
+    assert reader_of("https://host/t.txt?key=a.b") is None
+    assert type(format_named("https://host/t.csv.gz?key=1")) is type(format_named("t.csv.gz"))
+    assert format_named("memory://t.tsv?key=1").has_columns
 
 
 def test_a_row_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

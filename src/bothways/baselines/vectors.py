@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 
 from bothways.errors import InputError
 from bothways.files.json_object import read_json_object
+from bothways.files.names import without_secrets
 
 Texts = Sequence[list[str]]
 """Texts as words, see `words.words_of`."""
@@ -237,6 +238,11 @@ class PublishedVectors(WordVectors):
             raise InputError(f"{self.path}: there are no word vectors here; give a word and its numbers a line.")
         self.words_, self.matrix_ = words, np.stack(vectors)
         return self
+
+    def described(self) -> dict[str, Any]:
+        described = super().described()
+        described["settings"]["path"] = without_secrets(self.path)
+        return described
 
 
 SOURCES: dict[str, Any] = {source.__name__: source for source in (Word2Vec, GloVe, PublishedVectors)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
@@ -23,6 +23,10 @@ from bothways.errors import InputError
 from bothways.finetuning.config import FinetuningConfig
 from bothways.formats.hub import AUTO
 from bothways.terminal import require_standard_output, say, show_metrics, show_rows
+
+if TYPE_CHECKING:
+    from bothways.labelling.run import Checked
+    from bothways.labelling.suggestions import Suggestion
 
 SURE = 0.9
 """The share of labels that a model has to give as they are, for its doubts to be told without a warning."""
@@ -80,14 +84,7 @@ def check(
     done = recipe(file, tests=test, columns=columns, encoder=encoder, model=model, folds=folds, to_label=to_label)
     show(done.findings, sys.stdout)
     if done.errors is not None:
-        say(f"{len(done.errors):,} of {len(done.table):,} labels are probably wrong, the least likely first.")
-        if done.errors and done.agreement < SURE:
-            say(
-                f"What doubts them gives {done.agreement:.0%} of all labels as they are, so it is often wrong itself: "
-                "look at each before you change it."
-            )
-    if done.errors is not None and model:
-        say("A model that was trained on these rows believes their labels; then --folds 5 finds more of the errors.")
+        tell_doubts(done, done.errors, by_model=model is not None)
     rows = as_rows(done.table, done.to_label if to_label else done.errors or [])
     show_rows(rows)
     if out is not None:
@@ -96,6 +93,18 @@ def check(
     if json_file is not None:
         found = {"examples": len(done.table), "checks": as_json(done.findings)}
         write_json(json_file, found)
+
+
+def tell_doubts(done: Checked, errors: list[Suggestion], *, by_model: bool) -> None:
+    """How many labels are probably wrong, and how far to believe what doubts them."""
+    say(f"{len(errors):,} of {len(done.table):,} labels are probably wrong, the least likely first.")
+    if errors and done.agreement < SURE:
+        say(
+            f"What doubts them gives {done.agreement:.0%} of all labels as they are, so it is often wrong itself: "
+            "look at each before you change it."
+        )
+    if by_model:
+        say("A model that was trained on these rows believes their labels; then --folds 5 finds more of the errors.")
 
 
 def finetune(
@@ -230,18 +239,9 @@ def compare(
 
     require_standard_output()
     options = Options(encoder=encoder, word_vectors=word_vectors, static_vectors=static_vectors)
-    found = recipe(
-        named(methods, contenders(options)),
-        train,
-        test,
-        out,
-        dev_file=dev,
-        columns=declared_columns(text, text_pair, label, ()),
-        seeds=seeds,
-        curve=curve,
-        rows=rows,
-        overwrite=overwrite,
-    )
+    chosen, columns = named(methods, contenders(options)), declared_columns(text, text_pair, label, ())
+    use: dict[str, Any] = {"seeds": seeds, "curve": curve, "rows": rows, "overwrite": overwrite}
+    found = recipe(chosen, train, test, out, dev_file=dev, columns=columns, **use)
     show(found)
     say(f"The page is {out / 'report.html'}.")
     if found.stopped:

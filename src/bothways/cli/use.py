@@ -72,20 +72,12 @@ def classify(
     from bothways.inference.classify import classify as recipe
     from bothways.inference.many_files import is_pattern
 
-    directory = located(model)
-    config, read = AnswerConfig(reject=reject, top=top, keep=keep), files_of(directory)
-    if is_pattern(file) or cluster is not None:  # the machines of a cluster find a hub's model by themselves
-        classify_many_tables(
-            directory if cluster is None else model,
-            file,
-            out,
-            config,
-            read,
-            precision=precision,
-            cluster=cluster,
-            resume=resume,
-        )
+    config = AnswerConfig(reject=reject, top=top, keep=keep)
+    if is_pattern(file) or cluster is not None:
+        classify_many_tables(model, file, out, config, precision=precision, cluster=cluster, resume=resume)
         return
+    directory = located(model)
+    read = files_of(directory)
     if out is None:
         require_standard_output()
     elif resume and can_resume(out) and is_finished(out):
@@ -110,19 +102,23 @@ def classify_many_tables(
     pattern: str,
     out: str | None,
     config: AnswerConfig,
-    read: list[Path],
     *,
     precision: NumberFormat | None,
     cluster: str | None,
     resume: bool,
 ) -> None:
-    """`classify` for all tables that a pattern stands for. `read`: the files of the model."""
+    """`classify` for all tables that a pattern stands for."""
     from bothways.files.reading import digest_of
-    from bothways.inference.many_files import classify_many, jobs_of
+    from bothways.formats.hub import name_elsewhere
+    from bothways.inference.many_files import LOCAL, classify_many, jobs_of
 
+    directory = located(model)
+    read = files_of(directory)
+    here = cluster in (None, LOCAL)  # else other machines, each of which has a hub's model in a place of its own
+    found = directory if here else name_elsewhere(model, directory)
     jobs = jobs_of(pattern, out, reads=read)
     outcome, refused = classify_many(
-        model, jobs, digest_of(read), config=config, precision=precision, cluster=cluster, resume=resume
+        found, jobs, digest_of(read), config=config, precision=precision, cluster=cluster, resume=resume
     )
     show_outcome(outcome, out, refused=refused)
     if outcome.failed or refused:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bothways.errors import redacted
 from bothways.evaluation.page import Words
 from bothways.evaluation.significance import (
     Interval,
@@ -56,7 +57,7 @@ class Contender:
 
     def sentence_of(self, error: Exception) -> str:
         """An error in one line; one that names no mistake of the user says what it is."""
-        text = " ".join(str(error).split()) or "no message"
+        text = " ".join(redacted(str(error)).split()) or "no message"
         if isinstance(error, ImportError) and self.extra:
             return f"{text}; install it with pip install 'bothways[{self.extra}]'."
         return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

@@ -32,6 +32,7 @@ from bothways.corpus.shards import ARRAYS, FORMAT, Corpus, token_type
 from bothways.corpus.tokenization import Document, DocumentTokenizer, TokenizedDocuments
 from bothways.corpus.word_segmentation import Words, segmenter
 from bothways.errors import InputError
+from bothways.files.names import without_secrets
 from bothways.files.reading import Meter, digest_of_beginning, size_of
 from bothways.files.writing import (
     LOCK,
@@ -337,7 +338,7 @@ def build_from_files(
             duplicates=duplicates,
             words=words,
             processes=processes or (cores if meter.total > SMALL else 1),
-            inputs=[f"{path} {size_of(path)} {digest_of_beginning(path)}" for path in inputs],
+            inputs=[f"{without_secrets(path)} {size_of(path)} {digest_of_beginning(path)}" for path in inputs],
             progress=progress,
             resume=resume,
             overwrite=overwrite,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
-from bothways.errors import InputError
+from bothways.errors import InputError, redacted
 
 MOST_EXAMPLES = 5
 
@@ -29,6 +29,10 @@ class Finding:
     """Where it can be seen: a few rows as they stand in the file."""
     fatal: bool = False
     """Whether a model of this table would mean nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("table", "sentence"):  # which may be addresses, and are shown and written
+            object.__setattr__(self, name, redacted(getattr(self, name)))
 
 
 def finding(

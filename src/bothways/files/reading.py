@@ -24,6 +24,7 @@ import pyarrow
 from fsspec.implementations.local import LocalFileSystem
 
 from bothways.errors import InputError
+from bothways.files.names import public_name
 from bothways.files.signs import BEGINNING, compression, encoding_advice, not_text
 
 STANDARD_INPUT = "-"
@@ -138,14 +139,18 @@ def explain_read_errors(path: str) -> Iterator[None]:
             raise InputError(
                 f"{path}: the compressed data is cut short or damaged ({error}); fetch or compress it again."
             ) from None
-        raise InputError(f"{path}: this cannot be read ({error}).") from error
+        raise InputError(f"{path}: this cannot be read ({error}).") from None
+    except Exception as error:
+        if not type(error).__module__.startswith("aiohttp."):  # what comes by HTTP, whose address may end meanwhile
+            raise
+        raise InputError(f"{path}: this cannot be read ({error}).") from None
 
 
 def decompressed(raw: IO[bytes], path: str) -> AbstractContextManager[IO[bytes]]:
     """A stream of what is compressed in `raw`, told by its first bytes; `path` is named if that cannot be."""
     found = compression(beginning_of(raw))
     if found is None:
-        if COMPRESSED_NAME.search(path):
+        if COMPRESSED_NAME.search(public_name(path)):
             raise InputError(
                 f"{path}: this is not compressed, whatever its name says, or its beginning is damaged; rename it, "
                 f"without the last ending, or fetch it again."
@@ -183,7 +188,7 @@ def only_member(raw: IO[bytes], path: str) -> IO[bytes]:
         raise InputError(f"{path}: this is {kind}; save it as CSV or text, in UTF-8.")
     parts = {name: PurePath(name).parts for name in names if not name.endswith("/")}
     members = [name for name, part in parts.items() if part and part[0] != "__MACOSX" and not part[-1].startswith(".")]
-    promised = PurePath(COMPRESSED_NAME.sub("", path)).suffix.lower()
+    promised = PurePath(COMPRESSED_NAME.sub("", public_name(path))).suffix.lower()
     chosen = [name for name in members if PurePath(name).suffix.lower() == promised]
     if len(chosen) != 1:
         chosen = members

@@ -188,4 +188,9 @@ def upload(file: Path, path: str) -> None:
     """Copy a file to where it is to be, in one go."""
     with explain_disk_errors(path):
         filesystem, name = fsspec.core.url_to_fs(path)
-        filesystem.put_file(str(file), name)
+        try:
+            filesystem.put_file(str(file), name)
+        except Exception as error:
+            if not type(error).__module__.startswith("aiohttp."):
+                raise
+            raise InputError(f"{path}: this cannot be written ({error}); write elsewhere.") from None

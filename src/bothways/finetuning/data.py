@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bothways.evaluation.data_checks import check_tables
 from bothways.evaluation.findings import Finding, refuse_meaningless
-from bothways.files.names import public_name
+from bothways.files.names import public_name, without_secrets
 from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.model.config import OutputConfig
@@ -74,7 +74,8 @@ def split_one(table: TaskTable, rows: Table, config: FinetuningConfig) -> tuple[
         return rows, read_table(table.dev, rows.columns)
     kept, held_out = split_off(rows, config.held_out, at_most=MOST_HELD_OUT, seed=config.seed)
     if config.held_out and not len(held_out):
-        print(f"{table.train}: no row can be held out, since every label needs one to train on.", file=sys.stderr)
+        source = without_secrets(table.train)
+        print(f"{source}: no row can be held out, since every label needs one to train on.", file=sys.stderr)
     return kept, held_out
 
 

@@ -115,6 +115,14 @@ def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -
     return fetch(hub_id, revision or None)
 
 
+def name_elsewhere(name: str | os.PathLike, directory: Path) -> str:
+    """The name by which another machine finds the model that `locate` has found in `directory`: of a hub's it has the
+    commit, since a branch may move on meanwhile; others go by their own."""
+    if Path(name).is_dir() or directory in shipped_encoders():
+        return os.fspath(name)
+    return f"{os.fspath(name).partition('@')[0]}@{directory.name}"
+
+
 def fetch(hub_id: str, revision: str | None = None) -> Path:
     """Download a model from the Hugging Face hub, or find it in the local cache."""
     from huggingface_hub import snapshot_download

@@ -18,6 +18,7 @@ from typing import Any
 import fsspec.core
 
 from bothways.errors import InputError
+from bothways.files.names import public_name
 from bothways.files.reading import COMPRESSED_NAME, explain_read_errors, local_path
 from bothways.files.resuming import can_resume, directory_of, goal_of, is_finished, is_local
 from bothways.files.writing import refuse_in_use
@@ -59,7 +60,7 @@ def jobs_of(pattern: str, out: str | None, *, reads: Sequence[Path] = ()) -> lis
         files = sorted(str(file) for file in found)
     if not files:
         raise InputError(f"{pattern}: there is no such file.")
-    jobs = [Job(file, out.replace("*", PurePath(COMPRESSED_NAME.sub("", file)).stem)) for file in files]
+    jobs = [Job(file, out.replace("*", PurePath(COMPRESSED_NAME.sub("", public_name(file))).stem)) for file in files]
     by_out: dict[str, str] = {}
     for job in jobs:
         if job.out in by_out:

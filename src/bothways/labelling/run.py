@@ -14,6 +14,7 @@ from bothways.evaluation.data_checks import check_tables
 from bothways.evaluation.duplicates import keys
 from bothways.evaluation.findings import Finding
 from bothways.evaluation.token_checks import check_tokens
+from bothways.files.names import without_secrets
 from bothways.formats.hub import AUTO
 from bothways.inference.engine import Engine, load_classifier
 from bothways.labelling.active_learning import Strategy, diverse, uncertain_and_diverse
@@ -154,7 +155,8 @@ def next_to_label(
     for task in tasks:
         uncertainty += [task.uncertainty(p) for p in probabilities[task.name]]
     if not tasks:
-        print(f"{table.source}: no row has a label, so the choice is only as varied as can be.", file=sys.stderr)
+        source = without_secrets(table.source)
+        print(f"{source}: no row has a label, so the choice is only as varied as can be.", file=sys.stderr)
     chosen = (strategy if tasks else diverse)(uncertainty, features.vectors[rows], count, seed)
     return [
         Suggestion(

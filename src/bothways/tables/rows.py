@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any
 
 from bothways.errors import InputError
+from bothways.files.names import public_name
 from bothways.files.reading import COMPRESSED_NAME, Meter, open_input, read_lines
 from bothways.files.signs import BEGINNING, compression, not_text
 from bothways.tokenizer import well_formed
@@ -58,9 +59,12 @@ def read_each_row(path: str | os.PathLike, *, meter: Meter | None = None) -> Ite
 
 
 def reader_of(path: str | os.PathLike) -> Reader | None:
-    """What reads a table of this name; None for the name of no table, as of plain text."""
-    name = COMPRESSED_NAME.sub("", os.fspath(path)).lower()
-    return next((reader for endings, reader in READERS.items() if name.endswith(endings)), None)
+    """What reads a table of this name; None for the name of no table, as of plain text.
+
+    Of an address the path tells it (`https://host/a.csv?key=…`) or, failing that, the end (`https://host/get?file=a.csv`).
+    """
+    names = [COMPRESSED_NAME.sub("", name).lower() for name in (public_name(path), os.fspath(path))]
+    return next((reader for name in names for endings, reader in READERS.items() if name.endswith(endings)), None)
 
 
 def read_csv(path: str | os.PathLike, meter: Meter | None = None) -> Iterator[ReadRow]:
@@ -163,9 +167,15 @@ def under_header(lines: Iterable[tuple[int, list[str] | InputError]], path: str 
 
 
 def header_of(cells: list[str], line: int, path: str | os.PathLike) -> list[str]:
-    """The names of the columns, without nameless ones at the end. InputError if two are the same."""
+    """The names of the columns, without nameless ones at the end. InputError if two are the same, or if full-width
+    commas (U+FF0C) stand between them."""
     while not cells[-1].strip():
         cells = cells[:-1]
+    if len(cells) == 1 and re.fullmatch(r"[^\s，]+(，[^\s，]+)+", cells[0]):
+        raise InputError(
+            f"{path}, line {line}: there are full-width commas (，) between the names of the columns; a CSV file needs "
+            f"commas (,) there and between cells, a TSV file tabs."
+        )
     require_unique(cells, f"{path}, line {line}")
     return cells
 

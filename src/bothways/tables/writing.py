@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import pyarrow
 
 from bothways.errors import InputError
+from bothways.files.names import public_name
 from bothways.files.reading import COMPRESSED_NAME
 
 Record = Mapping[str, Any]
@@ -158,7 +159,7 @@ def format_named(path: str | os.PathLike | None, columns: Mapping[str, ColumnTyp
 
     Raises InputError for a compression that cannot be written.
     """
-    name = "" if path is None else os.fspath(path).lower()
+    name = "" if path is None else public_name(path).lower()
     packed = COMPRESSED_NAME.search(name)
     plain = name[: packed.start()] if packed else name
     kind = next((kind for endings, kind in FORMATS.items() if plain.endswith(endings)), JsonLines)

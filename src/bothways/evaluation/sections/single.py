@@ -123,7 +123,9 @@ def grid_of_classes(labels: list[str], counts: np.ndarray, most: int) -> Grid:
 
 
 def bins_of(sure: np.ndarray, right: np.ndarray, count: int = 10) -> list[dict[str, float]]:
-    """Answers by their confidence, in bins of equal width (arXiv 1706.04599, section 2)."""
+    """Answers by their confidence, in bins of equal width (arXiv 1706.04599, section 2); one of NaN is in none."""
+    known = np.isfinite(sure)
+    sure, right = sure[known], right[known]
     bin_of = np.minimum((sure * count).astype(int), count - 1)
     return [
         {
