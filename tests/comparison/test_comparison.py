@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from conftest import films
 from sklearn.metrics import f1_score
 
 from bothways.baselines.methods import Options
+from bothways.classifier import TextClassifier
 from bothways.comparison.advice import advise, as_good, difference
 from bothways.comparison.measure import Contender, Measured
 from bothways.comparison.methods import contenders
@@ -22,6 +24,7 @@ from bothways.comparison.page import against, charts, show
 from bothways.comparison.run import compare, named
 from bothways.comparison.saving import parameters_of
 from bothways.errors import InputError
+from bothways.evaluation.evaluate import evaluate_file
 from bothways.evaluation.page import Words
 from bothways.evaluation.significance import (
     confusion,
@@ -30,6 +33,8 @@ from bothways.evaluation.significance import (
     macro_f1_interval,
     mean_interval,
 )
+from bothways.inference.engine import Engine, load_classifier
+from bothways.tables.table import Columns, LabelColumn
 
 
 class Keyword:
@@ -108,6 +113,24 @@ def test_all_methods_side_by_side(
     printed = capsys.readouterr()
     assert "bothways[compare]" in printed.out
     assert "whole: training on 400 rows" in printed.err
+
+
+def test_a_trained_bert_knows_the_columns_of_the_table(encoder_directory: Path, tmp_path: Path) -> None:
+    """As one of finetune does, so that evaluate and classify read the same tables; its output has the column's name."""
+    for name, rows, seed in (("train.csv", 120, 0), ("test.csv", 40, 1)):
+        with (tmp_path / name).open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("review", "mood"), *zip(*films(rows, seed), strict=True)])
+    columns = Columns(text="review", labels=(LabelColumn(output="mood", column="mood"),))
+    methods = [replace(contenders()["bert"], make=lambda seed: TextClassifier(encoder_directory, epochs=1, seed=seed))]
+    compare(methods, tmp_path / "train.csv", tmp_path / "test.csv", tmp_path / "out", columns=columns)
+    engine = Engine(*load_classifier(tmp_path / "out" / "bert"))
+    assert engine.config.text_columns == ("review",)
+    assert [(output.name, output.column, output.of) for output in engine.config.outputs] == [
+        ("mood", "mood", ""),
+        ("mood.known", "", "mood"),
+    ]
+    (written,) = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
+    assert evaluate_file(engine, tmp_path / "test.csv")["outputs"]["mood"]["accuracy"] == written["accuracy"]
 
 
 def test_what_a_method_has_learned_is_counted() -> None:

@@ -116,7 +116,7 @@ def compare(
                         dev=None if dev is None else rows_of(dev),
                         seeds=range(seeds),
                         parts=[[places[row] for row in part] for part in parts],
-                        fitted=Saver(directory / contender.name, clock),
+                        fitted=Saver(directory / contender.name, clock, table.columns),
                     )
                 )
             except KeyboardInterrupt:
