@@ -243,6 +243,9 @@ def compare(
         overwrite=overwrite,
     )
     show(found)
+    if found.use is not None:
+        what, lines = found.use
+        say(f"{what.en}\n{lines}")
     say(f"The page is {out / 'report.html'}.")
     if found.stopped:
         raise KeyboardInterrupt
