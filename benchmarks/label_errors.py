@@ -16,11 +16,11 @@ import numpy as np
 import pandas
 
 from bothways.classifier import TextClassifier
-from bothways.evaluation.duplicates import keys
 from bothways.formats.hub import AUTO
 from bothways.labelling.features import encoder_features, frozen, tfidf_features
 from bothways.labelling.label_errors import label_errors
 from bothways.labelling.out_of_fold import folds_of, out_of_fold
+from bothways.tables.duplicates import keys
 from bothways.tables.table import Columns, Table, learn_outputs
 from bothways.tasks import Task, tasks_of
 

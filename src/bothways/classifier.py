@@ -32,7 +32,8 @@ from bothways.inference.engine import Engine, load_classifier
 from bothways.long_texts import LongTexts
 from bothways.model.bert import Bert
 from bothways.model.config import OutputConfig
-from bothways.tables.table import Columns, Table, split_off
+from bothways.tables.splitting import split_off
+from bothways.tables.table import Columns, Table
 from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
 from bothways.tokenizer import Text, Tokenizer

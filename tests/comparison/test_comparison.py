@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import torch
 from conftest import films
 from sklearn.metrics import f1_score
 
+from bothways.baselines.majority import Majority
 from bothways.baselines.methods import Options
-from bothways.comparison.advice import advise, as_good, difference
+from bothways.classifier import TextClassifier
+from bothways.comparison.advice import advise, advised, as_good, difference
 from bothways.comparison.measure import Contender, Measured
 from bothways.comparison.methods import contenders
 from bothways.comparison.page import against, charts, show
 from bothways.comparison.run import compare, named
-from bothways.comparison.saving import parameters_of
+from bothways.comparison.saving import how_to_use, parameters_of
 from bothways.errors import InputError
+from bothways.evaluation.evaluate import evaluate_file
 from bothways.evaluation.page import Words
 from bothways.evaluation.significance import (
     confusion,
@@ -30,6 +34,8 @@ from bothways.evaluation.significance import (
     macro_f1_interval,
     mean_interval,
 )
+from bothways.inference.engine import Engine, load_classifier
+from bothways.tables.table import Columns, LabelColumn
 
 
 class Keyword:
@@ -108,6 +114,58 @@ def test_all_methods_side_by_side(
     printed = capsys.readouterr()
     assert "bothways[compare]" in printed.out
     assert "whole: training on 400 rows" in printed.err
+    assert found.use is None  # what cannot be loaded
+
+
+def test_the_method_that_is_advised_can_be_used(
+    tmp_path: Path, tables: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines that are shown run as they are, and answer as the method did."""
+    monkeypatch.chdir(tmp_path)
+    found = compare([contenders()["majority"], contenders()["svm"]], *tables, "out")
+    assert found.use is not None
+    what, lines = found.use
+    assert what == ("To use TF-IDF + SVM, in Python:", "在 Python 中使用 TF-IDF + SVM：")
+    first, second = lines.splitlines()
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert second == """BagOfWords.load('out/svm').predict(["a text"])"""
+    assert eval(second, names).tolist() in (["positive"], ["negative"])
+    texts, labels = films(200, 1)
+    assert np.mean(names["BagOfWords"].load("out/svm").predict(texts) == np.array(labels)) == found.results[1].accuracy
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "BagOfWords.load(&#39;out/svm&#39;)" in page
+    assert what.zh in page
+
+
+def test_how_a_method_is_used_depends_on_what_was_saved() -> None:
+    one = Measured(method="bert", title=Words("fine-tuned BERT", "微调的 BERT"), saved_as=TextClassifier)
+    assert how_to_use(one, Path("my out"), pairs=False) == (
+        Words("To use fine-tuned BERT:", "使用微调的 BERT："),
+        "bothways classify 'my out/bert' FILE --out answers.jsonl",
+    )
+    pairs = how_to_use(replace(one, method="majority", saved_as=Majority), Path("out"), pairs=True)
+    assert pairs is not None
+    assert pairs[1].endswith("""Majority.load('out/majority').predict([("a text", "another")])""")
+    assert how_to_use(replace(one, saved_as=None), Path("out"), pairs=False) is None
+
+
+def test_a_trained_bert_knows_the_columns_of_the_table(encoder_directory: Path, tmp_path: Path) -> None:
+    """As one of finetune does, so that evaluate and classify read the same tables; its output has the column's name."""
+    for name, rows, seed in (("train.csv", 120, 0), ("test.csv", 40, 1)):
+        with (tmp_path / name).open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("review", "mood"), *zip(*films(rows, seed), strict=True)])
+    columns = Columns(text="review", labels=(LabelColumn(output="mood", column="mood"),))
+    methods = [replace(contenders()["bert"], make=lambda seed: TextClassifier(encoder_directory, epochs=1, seed=seed))]
+    compare(methods, tmp_path / "train.csv", tmp_path / "test.csv", tmp_path / "out", columns=columns)
+    engine = Engine(*load_classifier(tmp_path / "out" / "bert"))
+    assert engine.config.text_columns == ("review",)
+    assert [(output.name, output.column, output.of) for output in engine.config.outputs] == [
+        ("mood", "mood", ""),
+        ("mood.known", "", "mood"),
+    ]
+    (written,) = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
+    assert evaluate_file(engine, tmp_path / "test.csv")["outputs"]["mood"]["accuracy"] == written["accuracy"]
 
 
 def test_what_a_method_has_learned_is_counted() -> None:
@@ -197,6 +255,7 @@ def test_advice_follows_from_the_figures() -> None:
     svm = measured("SVM", nearly, 1.0, [(300, 0.85), (1000, 0.91), (9600, 0.929)])
     said = advise([svm, bert], 9600)
     assert "SVM is as good as BERT" in said.en
+    assert advised([svm, bert]) is svm
     assert "within the noise) and 40 times as fast to train." in said.en
     assert "SVM 与 BERT 一样好" in said.zh
     assert "More rows would help BERT more: from 1,000 to 9,600 rows it rose by 3.1 points, SVM rose by 1.9" in said.en
@@ -232,6 +291,7 @@ def test_test_rows_that_contradict_the_dev_rows_are_told() -> None:
     assert f"{points:.1f} points above" in said.en
     assert against(second, first).en == f"+{points:.1f}"
     assert against(first, second).en == f"−{points:.1f}"
+    assert advised([first, second]) is None
 
 
 def test_macro_f1_is_that_of_scikit_learn() -> None:

@@ -260,6 +260,7 @@ def test_explain_refuses(shell: Shell, model: Path, encoder_directory: Path, tmp
     assert "fine-tune it first" in shell.refuses("explain", encoder_directory, "the film")
     assert "masked words" in shell.refuses("explain", model, "the [MASK]", "--method", "masked")
     assert "--label belongs" in shell.refuses("explain", model, "the", "--method", "attention", "--label", "positive")
+    assert "--nearest belongs" in shell.refuses("explain", model, "the", "--method", "masked", "--nearest", 2)
     assert "--top is 0" in shell.refuses("explain", model, "the", "--top", 0)
     assert "in use" in shell.refuses("explain", model, "the film", "--json", model / "config.json")
 
@@ -274,5 +275,6 @@ def test_finetune_keeps_examples_only_if_asked(shell: Shell, encoder_directory: 
     shown, _ = shell("explain", "kept", text, "--json", "-")
     assert len(json.loads(shown)["nearest"]) == 3
     assert "nearest" not in json.loads(shell("explain", "plain", text, "--json", "-")[0])
+    assert "finetune --keep-examples keeps them" in shell("explain", "plain", text, "--nearest", 2)[1]
     assert {row["outputs"]["label"] for row in json.loads(shown)["nearest"]} <= {"negative", "positive"}
     assert label in ("negative", "positive")

@@ -11,10 +11,10 @@ from conftest import films
 
 from bothways.errors import InputError
 from bothways.evaluation.data_checks import check_tables
-from bothways.evaluation.duplicates import folded, groups, keys
 from bothways.evaluation.findings import Finding, as_json, places, refuse_meaningless
 from bothways.evaluation.token_checks import check_tokens
 from bothways.model.config import OutputKind
+from bothways.tables.duplicates import folded, groups, keys
 from bothways.tables.table import Columns, LabelColumn, Table
 from bothways.tokenizer import Tokenizer
 

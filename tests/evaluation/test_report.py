@@ -201,7 +201,12 @@ def test_calibration_none_of_these_and_intervals_are_told() -> None:
     found = findings(output)
     found.metrics["outputs"]["label"]["intervals"] = {"accuracy": [0.7, 0.9]}
     html = report_page(found)
+    found.metrics["outputs"]["label"]["expected_calibration_error"] = 0.021
+    html = report_page(found)
     assert "3.1 % on average (expected calibration error), 12.0 % before" in html
+    assert "<dd>0.021</dd>" in html
+    assert "the expected calibration error above is of the rows to which it was" in html, "why not 3.1 %"
+    assert "上面的期望校准误差来自拟合温度所用的数据" in html
     assert "(95 % interval 70.0 % to 90.0 %)" in html
     (data,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.DOTALL)
     steps, now = (json.loads(data)[key] for key in ("steps", "now"))
@@ -209,6 +214,14 @@ def test_calibration_none_of_these_and_intervals_are_told() -> None:
     assert steps[now][1] == pytest.approx(90.0, abs=0.6)
     right = np.array([p.argmax() for p in output.probabilities]) == np.array(output.expected)
     assert steps[-1][2] == pytest.approx(right.mean(), abs=1e-4)
+
+
+def test_both_calibration_errors_are_one_where_nothing_was_calibrated() -> None:
+    found = findings(single(["bad", "good"], 90))
+    error = found.metrics["outputs"]["label"]["expected_calibration_error"]
+    words = Page(report_page(found)).words
+    assert f"off by {100 * error:.1f} % on average (expected calibration error)" in words
+    assert f"{error:.3f}" in words
 
 
 def test_a_model_that_was_not_evaluated_has_a_page() -> None:

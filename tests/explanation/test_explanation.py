@@ -319,6 +319,9 @@ def test_the_nearest_row_to_one_that_was_kept_is_itself(
     table = Table("rows", columns, ["1", "2", "3"], list(texts), None, {"mood": ["bad", "good", None]})
     save_model(tmp_path / "model", bert, tokenizer)
     assert Examples.load(tmp_path / "model", engine) is None
+    asked = explain_text(str(tmp_path / "model"), texts[0], config=ExplainConfig(nearest=2))
+    assert "This model has kept none of its training rows; finetune --keep-examples keeps them." in asked.notes
+    assert not any("kept" in note for note in explain_text(str(tmp_path / "model"), texts[0]).notes)
     keep_examples(tmp_path / "model", engine, table)
     found = Examples.load(tmp_path / "model", engine)
     assert found is not None
@@ -330,6 +333,8 @@ def test_the_nearest_row_to_one_that_was_kept_is_itself(
     assert [n.outputs["mood"] for n in found.nearest(engine.encode([texts[2]])[0], 1)] == [None]
     told = explain_text(str(tmp_path / "model"), texts[0], config=ExplainConfig(nearest=2))
     assert told.content["nearest"][0]["row"] == 1
+    assert not any("kept" in note for note in told.notes)
+    assert len(explain_text(str(tmp_path / "model"), texts[0]).content["nearest"]) == 3
     (tmp_path / "model" / "examples.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"examples\.parquet"):
         Examples.load(tmp_path / "model", engine)

@@ -21,7 +21,8 @@ from bothways.formats.reading import load_model
 from bothways.inference.engine import Engine
 from bothways.model.bert import Bert
 from bothways.model.config import BertConfig, EncoderConfig
-from bothways.tables.table import Columns, LabelColumn, Table, learn_outputs, read_table, split_off
+from bothways.tables.splitting import split_off
+from bothways.tables.table import Columns, LabelColumn, Table, learn_outputs, read_table
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Tokenizer
 from bothways.training.optimization import optimizers_for

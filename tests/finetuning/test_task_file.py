@@ -195,7 +195,8 @@ def test_words_and_sentences_in_one_training(folder: Path, encoder_directory: Pa
     texts, _ = films(200)
     tags = [" ".join("B" if word == "film" else "O" for word in text.split()) for text in texts]
     write(folder / "words.csv", ("tokens", "tags"), list(zip(texts, tags, strict=True)))
-    write(folder / "titles.csv", ("title", "place", "good"), [("酒店很好", "x", "a"), ("the film", "y", "b")] * 20)
+    places = [(f"{text} {n}", place, "a") for n in range(20) for text, place in (("酒店很好", "x"), ("the film", "y"))]
+    write(folder / "titles.csv", ("title", "place", "good"), places)
     (folder / "task.toml").write_text(
         '[[table]]\ntrain = "titles.csv"\ntext = "title"\nlabel = "place"\n'
         '[[table]]\ntrain = "words.csv"\ntext = "tokens"\noutputs = { slots = "tags:tags" }\n',
@@ -204,7 +205,20 @@ def test_words_and_sentences_in_one_training(folder: Path, encoder_directory: Pa
     done = finetune(read_task(folder / "task.toml"), folder / "out", encoder=encoder_directory, config=CONFIG)
     assert done.metrics["outputs"]["slots"]["accuracy"] > 0.95
     assert done.metrics["outputs"]["place"]["accuracy"] == 1.0
-    assert join([read_table(folder / "titles.csv", Columns(text="title", labels=()))], "x").texts[0] == "酒店很好"
+    assert join([read_table(folder / "titles.csv", Columns(text="title", labels=()))], "x").texts[0] == "酒店很好 0"
+
+
+def test_a_table_of_several_may_have_no_row_to_hold_out(folder: Path, encoder_directory: Path) -> None:
+    write(folder / "titles.csv", ("title", "place", "good"), [("酒店很好", "x", "a"), ("the film", "y", "b")])
+    (folder / "task.toml").write_text(
+        '[[table]]\ntrain = "titles.csv"\ntext = "title"\nlabel = "place"\n'
+        '[[table]]\ntrain = "reviews.csv"\nlabel = "mood"\n',
+        "utf-8",
+    )
+    config = replace(CONFIG, epochs=1)
+    done = finetune(read_task(folder / "task.toml"), folder / "out", encoder=encoder_directory, config=config)
+    assert set(done.metrics["outputs"]) == {"mood"}
+    assert (folder / "out" / "report.html").is_file()
 
 
 def test_one_table_is_a_task_of_one(folder: Path, encoder_directory: Path) -> None:

@@ -19,8 +19,10 @@ from bothways.batch import UNLABELLED
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig
 from bothways.tables import rows
+from bothways.tables.duplicates import folded
 from bothways.tables.rows import reader_of
-from bothways.tables.table import Columns, LabelColumn, Table, learn_outputs, read_table, split_off
+from bothways.tables.splitting import split_off
+from bothways.tables.table import Columns, LabelColumn, Table, learn_outputs, read_table
 from bothways.tables.writing import format_named
 from bothways.tasks import TASKS
 
@@ -235,6 +237,41 @@ def test_split_off_repeats_itself(tmp_path: Path) -> None:
     assert sorted([*rest.texts, *held_out.texts]) == sorted(table.texts)
     assert split_off(table, 0.2, 100, seed=3)[1].texts == held_out.texts
     assert split_off(table, 0.2, 100, seed=4)[1].texts != held_out.texts
+
+
+def test_split_off_parts_no_text(tmp_path: Path) -> None:
+    """Also where it differs in capitals; the share stays, and a text that stands often is drawn no more than others."""
+    often = [f"Common {n % 10}" for n in range(100)]
+    rows = [(f"t{n}", n % 2) for n in range(140)] + [(f"T{n}", n % 2) for n in range(60)]
+    path = write_csv(
+        tmp_path / "a.csv", "text,label\n" + "".join(f"{t},{y}\n" for t, y in rows + [(t, 0) for t in often])
+    )
+    table = read_table(path, Columns())
+    drawn = []
+    for seed in range(40):
+        rest, held_out = split_off(table, 0.2, 100, seed=seed)
+        assert (len(rest), len(held_out)) == (240, 60)
+        assert not {folded(text) for text in rest.texts} & {folded(text) for text in held_out.texts}
+        assert split_off(table, 0.2, 100, seed=seed)[1].rows == held_out.rows
+        drawn.append(len({text for text in held_out.texts if text in often}))
+    assert 1 <= np.mean(drawn) <= 3, "of ten texts a fifth"
+
+
+def test_split_off_leaves_a_text_with_too_many_rows(tmp_path: Path) -> None:
+    rows = "".join(f"{'the same' if n < 60 else f't{n}'},{n % 2}\n" for n in range(100))
+    table = read_table(write_csv(tmp_path / "a.csv", "text,label\n" + rows), Columns())
+    rest, held_out = split_off(table, 0.1, 100, seed=0)
+    assert len(held_out) == 10
+    assert "the same" not in held_out.texts
+    assert len(split_off(rest.take(range(60)), 0.1, 100, seed=0)[1]) == 0
+
+
+def test_split_off_parts_pairs_by_both_texts(tmp_path: Path) -> None:
+    rows = "".join(f"same,t{n // 2},{n % 2}\n" for n in range(100))
+    table = read_table(write_csv(tmp_path / "a.csv", "text,text_pair,label\n" + rows), Columns(), find_pair=True)
+    rest, held_out = split_off(table, 0.1, 100, seed=0)
+    assert len(held_out) == 10
+    assert not set(rest.pairs or ()) & set(held_out.pairs or ())
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:

@@ -243,6 +243,9 @@ def compare(
     use: dict[str, Any] = {"seeds": seeds, "curve": curve, "rows": rows, "overwrite": overwrite}
     found = recipe(chosen, train, test, out, dev_file=dev, columns=columns, **use)
     show(found)
+    if found.use is not None:
+        what, lines = found.use
+        say(f"{what.en}\n{lines}")
     say(f"The page is {out / 'report.html'}.")
     if found.stopped:
         raise KeyboardInterrupt

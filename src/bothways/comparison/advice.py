@@ -58,13 +58,29 @@ def sentences(results: Sequence[Measured], rows: int) -> Words:
             f"On these {rows:,} rows {best.title.en} is right on {shown(best)}; there is nothing to set it against.",
             f"在这 {rows:,} 行数据上，{best.title.zh}答对 {shown(best)}；没有其他方法可比。",
         )
-    if better := [one for one in order[1:] if difference(one, best)[1][0] > 0]:  # where dev rows have ranked them
+    if better := above(order):
         return contradicted(best, max(better, key=lambda one: one.accuracy or 0.0), rows)
-    equals = [one for one in order if one is best or as_good(best, one)]
-    quickest = min(equals, key=lambda one: one.fit_seconds or 0.0)
+    quickest = quickest_equal(order)
     compared = best_first(best, quickest, rows) if quickest is not best else alone(best, order[1], rows)
     other = quickest if quickest is not best else order[1]
     return joined(compared, growth(best, other))
+
+
+def advised(results: Sequence[Measured]) -> Measured | None:
+    """The method that `advise` says to take; None where it names none."""
+    order = ranked(results)
+    return quickest_equal(order) if order and not above(order) else None
+
+
+def above(order: Sequence[Measured]) -> list[Measured]:
+    """Those that are better on the test rows than the first of `order`, which dev rows have ranked."""
+    return [one for one in order[1:] if difference(one, order[0])[1][0] > 0]
+
+
+def quickest_equal(order: Sequence[Measured]) -> Measured:
+    """Of those as good as the first of `order`, the quickest to train."""
+    equals = [one for one in order if one is order[0] or as_good(order[0], one)]
+    return min(equals, key=lambda one: one.fit_seconds or 0.0)
 
 
 def best_first(best: Measured, quickest: Measured, rows: int) -> Words:

@@ -85,6 +85,8 @@ class Measured:
     """(training rows, accuracy)"""
     error: str | None = None
     """Why there is no more."""
+    saved_as: type | None = None
+    """The class whose `load` reads what was saved; None: nothing that can be read was."""
     right: np.ndarray | None = None
     """(test rows,) in what share of the runs each was answered rightly."""
 
@@ -122,13 +124,13 @@ def measure(
     dev: Rows | None = None,
     seeds: Sequence[int] = (0,),
     parts: Sequence[Sequence[int]] = (),
-    fitted: Callable[[Any], dict[str, int | None]] = lambda estimator: {},
+    fitted: Callable[[Any], dict[str, Any]] = lambda estimator: {},
 ) -> Measured:
     """Train a method on `train` with each seed and see how often it is right on `test`.
 
     A method whose second seed answers exactly as the first does not depend on it and is not run again. `parts`: rows
     of `train` for a learning curve; `fitted`: what to do with the trained estimator of the first seed, which tells its
-    "parameters" and "bytes". An error is told in the result.
+    "parameters", "bytes" and "saved_as". An error is told in the result.
     """
     found = Measured(method=contender.name, title=contender.title, about=contender.about)
     try:
@@ -160,7 +162,7 @@ def run_seeds(
     *,
     dev: Rows | None,
     seeds: Sequence[int],
-    fitted: Callable[[Any], dict[str, int | None]],
+    fitted: Callable[[Any], dict[str, Any]],
 ) -> None:
     """Fill `found` with the means over the seeds."""
     fits: list[float] = []

@@ -6,15 +6,16 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bothways.comparison.advice import advise, difference, ranked
+from bothways.comparison.advice import advise, advised, difference, ranked
 from bothways.comparison.measure import Clock, Contender, Measured, Rows, measure
 from bothways.comparison.page import comparison_page
-from bothways.comparison.saving import Saver
+from bothways.comparison.saving import Saver, how_to_use
 from bothways.errors import InputError
 from bothways.evaluation.page import Words
 from bothways.files.names import public_name
@@ -41,7 +42,8 @@ class Comparison:
     """The training table."""
     stopped: bool = False
     """Whether it was interrupted (Ctrl-C) before all were done."""
-    notes: list[Words] = field(default_factory=list)
+    use: tuple[Words, str] | None = None
+    """Lines that get answers of the method that is advised, and what they do."""
 
     def as_json(self) -> list[dict[str, Any]]:
         """The content of compare.json: every method, with null where it was not measured."""
@@ -116,7 +118,7 @@ def compare(
                         dev=None if dev is None else rows_of(dev),
                         seeds=range(seeds),
                         parts=[[places[row] for row in part] for part in parts],
-                        fitted=Saver(directory / contender.name, clock),
+                        fitted=Saver(directory / contender.name, clock, table.columns),
                     )
                 )
             except KeyboardInterrupt:
@@ -127,7 +129,8 @@ def compare(
         missing = contenders[len(results) :]
         results += [Measured(method=one.name, title=one.title, about=one.about, error=STOPPED) for one in missing]
         advice = advise(results, len(chosen))
-        found = Comparison(results, advice, len(chosen), len(test), public_name(train_file), stopped)
+        use = how_to_use(advised(results), Path(out), pairs=table.pairs is not None)
+        found = Comparison(results, advice, len(chosen), len(test), public_name(train_file), stopped, use)
         content = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
         (directory / "compare.json").write_text(content + "\n", "utf-8")
         (directory / "report.html").write_text(comparison_page(found, test.texts), "utf-8")

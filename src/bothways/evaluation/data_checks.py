@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bothways.evaluation.duplicates import folded, groups, keys
 from bothways.evaluation.findings import Finding, finding
+from bothways.tables.duplicates import folded, groups, keys
 from bothways.tables.table import LabelColumn, Table
 from bothways.tasks import TASKS
 from bothways.tasks.cells import WRITTEN_LIST

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bothways.evaluation.evaluate import tasks_in
 from bothways.inference.engine import Engine
 from bothways.tables.joining import as_read
 from bothways.tables.table import Table
@@ -80,10 +81,11 @@ def observe(
     """
     if len(table) > MOST_ROWS:
         table = table.take(np.linspace(0, len(table) - 1, MOST_ROWS).astype(int).tolist())
-    said: dict[str, list[np.ndarray]] = {task.name: [] for task in engine.tasks}
-    distances: dict[str, list[float]] = {task.name: [] for task in engine.tasks}
+    tasks = tasks_in(engine, table)  # of several tables one may have had no row to hold out
+    said: dict[str, list[np.ndarray]] = {task.name: [] for task in tasks}
+    distances: dict[str, list[float]] = {task.name: [] for task in tasks}
     for predictions in engine.predict(as_read(table.texts, engine.pretokenized), table.pairs):
-        for task in engine.tasks:
+        for task in tasks:
             said[task.name] += list(task.probabilities(predictions))
             if task.detector is not None:
                 distances[task.name] += predictions.logits[task.detector.name][:, 0].tolist()
@@ -96,6 +98,6 @@ def observe(
             threshold=None if task.detector is None else task.detector.distance_threshold,
             calibration=calibration.get(task.name),
         )
-        for task in engine.tasks
+        for task in tasks
     ]
     return table, found

@@ -27,7 +27,7 @@ METRIC_NAMES = {
     "micro_f1": Words("micro F1", "微平均 F1"),
     "weighted_f1": Words("weighted F1", "加权 F1"),
     "matthews_correlation": Words("Matthews correlation", "马修斯相关系数"),
-    "expected_calibration_error": Words("calibration error", "校准误差"),
+    "expected_calibration_error": Words("expected calibration error", "期望校准误差"),
     "log_loss": Words("log loss", "对数损失"),
     "mean_absolute_error": Words("mean absolute error", "平均绝对误差"),
     "mean_squared_error": Words("mean squared error", "均方误差"),

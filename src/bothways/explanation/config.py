@@ -21,13 +21,13 @@ class ExplainConfig:
     """The output to explain; None: the first."""
     label: str | None = None
     """The label to explain; None: the one that is decided."""
-    nearest: int = 3
-    """So many training rows that are most alike, if `finetune --keep-examples` has kept them."""
+    nearest: int | None = None
+    """So many training rows that are most alike, which `finetune --keep-examples` keeps; None: three, if it has."""
     top: int = 5
     """masked: so many guesses for each token."""
 
     def __post_init__(self) -> None:
-        if self.nearest < 0:
+        if self.nearest is not None and self.nearest < 0:
             raise InputError(f"--nearest is {self.nearest}; give 0 or more.")
         if self.top < 1:
             raise InputError(f"--top is {self.top}; give 1 or more.")

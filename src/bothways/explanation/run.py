@@ -25,6 +25,9 @@ from bothways.model.bert import Bert
 if TYPE_CHECKING:
     from rich.console import Console
 
+NEAREST = 3
+"""So many training rows are shown where nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -64,8 +67,9 @@ def contributions(method: Method, model: str, text: str, pair: str | None, confi
     """What each word contributes, and the nearest training rows if they were kept."""
     engine = method.engine
     found = explain(method, text, pair, output=config.output, label=config.label)
-    examples = Examples.load(locate(model), engine) if config.nearest else None
-    nearest = [] if examples is None else examples.nearest(read(engine, text, pair).encoding, config.nearest)
+    number = NEAREST if config.nearest is None else config.nearest
+    examples = Examples.load(locate(model), engine) if number else None
+    nearest = [] if examples is None else examples.nearest(read(engine, text, pair).encoding, number)
 
     def shown(console: Console) -> None:
         show.show_explanation(found, console)
@@ -73,7 +77,10 @@ def contributions(method: Method, model: str, text: str, pair: str | None, confi
 
     content = found.as_json() | ({} if examples is None else {"nearest": [row.as_json() for row in nearest]})
     others = [task.name for task in engine.tasks if task.name != found.output]
-    return Told(content, shown, notes_on(found, [] if config.output else others))
+    notes = notes_on(found, [] if config.output else others)
+    if config.nearest and examples is None:  # who did not ask for them misses nothing
+        notes.append("This model has kept none of its training rows; finetune --keep-examples keeps them.")
+    return Told(content, shown, notes)
 
 
 def notes_on(found: Explanation, others: list[str]) -> list[str]:
@@ -117,7 +124,7 @@ def by_masking(model: str, text: str, pair: str | None, config: ExplainConfig) -
 
 def load_encoder(model: str, config: ExplainConfig) -> tuple[Bert, Any, Any]:
     """A model with or without output layers that classify. InputError for settings that are about those."""
-    for name in ("output", "label"):
+    for name in ("output", "label", "nearest"):
         if getattr(config, name) is not None:
             raise InputError(f"--{name} belongs to --method words and gradients; leave it out with {config.method}.")
     return load_model(locate(model))

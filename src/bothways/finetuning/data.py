@@ -12,7 +12,8 @@ from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.model.config import OutputConfig
 from bothways.tables.joining import join
-from bothways.tables.table import Table, learn_outputs, read_table, split_off
+from bothways.tables.splitting import split_off
+from bothways.tables.table import Table, learn_outputs, read_table
 from bothways.tasks import tasks_of
 
 MOST_HELD_OUT = 2000
@@ -74,8 +75,11 @@ def split_one(table: TaskTable, rows: Table, config: FinetuningConfig) -> tuple[
         return rows, read_table(table.dev, rows.columns)
     kept, held_out = split_off(rows, config.held_out, at_most=MOST_HELD_OUT, seed=config.seed)
     if config.held_out and not len(held_out):
-        source = without_secrets(table.train)
-        print(f"{source}: no row can be held out, since every label needs one to train on.", file=sys.stderr)
+        print(
+            f"{without_secrets(table.train)}: no row can be held out, since every label needs one to train on and equal "
+            f"texts stay together.",
+            file=sys.stderr,
+        )
     return kept, held_out
 
 

@@ -63,7 +63,7 @@ class LoadReport:
             f"{self.source}: read a {encoder.layers}-layer encoder, {encoder.hidden_size} wide, "
             f"with {listed(self.found)}"
         )
-        sentence += f"; untrained: {listed(self.untrained)}" if self.untrained else "; nothing starts untrained"
+        sentence += f"; untrained: {listed(self.untrained)}" if self.untrained else "; nothing is missing"
         if self.unused:
             sentence += f"; left aside: {listed(self.unused)}"
         sentence += f"; {self.remark}" if self.remark else ""

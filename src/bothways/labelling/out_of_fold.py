@@ -14,7 +14,7 @@ from bothways.tasks.task import Target
 
 
 def folds_of(keys: np.ndarray, names: Sequence[str], folds: int, seed: int = 0) -> np.ndarray:
-    """Which fold each row belongs to: rows of the same text (`keys`, `evaluation.duplicates`) share one, since a model
+    """Which fold each row belongs to: rows of the same text (`keys`, `tables.duplicates`) share one, since a model
     that has seen the one knows the other; each label (`names`) is spread evenly.
 
     → (rows,) int64. Raises InputError if there are fewer different texts than folds.

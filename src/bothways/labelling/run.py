@@ -11,7 +11,6 @@ import numpy as np
 
 from bothways.errors import InputError
 from bothways.evaluation.data_checks import check_tables
-from bothways.evaluation.duplicates import keys
 from bothways.evaluation.findings import Finding
 from bothways.evaluation.token_checks import check_tokens
 from bothways.files.names import without_secrets
@@ -22,6 +21,7 @@ from bothways.labelling.features import Features, encoder_features, frozen, tfid
 from bothways.labelling.label_errors import label_errors, require_cleanlab
 from bothways.labelling.out_of_fold import folds_of, out_of_fold, predicted
 from bothways.labelling.suggestions import Suggestion
+from bothways.tables.duplicates import keys
 from bothways.tables.table import Columns, Table, columns_of, learn_outputs, read_table
 from bothways.tasks import Task, tasks_of
 from bothways.tasks.task import Value

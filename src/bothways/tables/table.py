@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
 
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig, OutputKind
@@ -218,42 +215,6 @@ def learn_outputs(table: Table) -> tuple[OutputConfig, ...]:
         TASKS[label.kind].learn(label.output, label.column, table.values[label.output], table.source)
         for label in table.columns.labels
     )
-
-
-def split_off(table: Table, share: float, at_most: int, seed: int) -> tuple[Table, Table]:
-    """A table split in two at random: (what remains, `share` of the rows but `at_most`), the same for the same seed.
-
-    Every label of every output keeps a row in what remains, so fewer rows may be split off, or none. Raises InputError
-    if `share` leaves no row.
-    """
-    count = min(at_most, round(len(table) * share))
-    if count >= len(table):
-        raise InputError(
-            f"{table.source}: --held-out {share:g} of {len(table)} rows leaves none to train on; ask for less, add "
-            f"rows, or name a table to evaluate on with --dev."
-        )
-    left = Counter(label for row in range(len(table)) for label in labels_of(table, row))
-    held_out: list[int] = []
-    for row in map(int, np.random.default_rng(seed).permutation(len(table))):
-        if len(held_out) == count:
-            break
-        labels = labels_of(table, row)
-        if all(left[label] > 1 for label in labels):
-            left.subtract(labels)
-            held_out.append(row)
-    kept = np.ones(len(table), bool)
-    kept[held_out] = False
-    return table.take(np.flatnonzero(kept)), table.take(np.flatnonzero(~kept))
-
-
-def labels_of(table: Table, row: int) -> set[tuple[str, str]]:
-    """(output, label) for each label that a row names."""
-    return {
-        (label.output, name)
-        for label in table.columns.labels
-        if (value := table.values[label.output][row]) is not None
-        for name in TASKS[label.kind].labels_in(value)
-    }
 
 
 def columns_of(text_columns: Sequence[str], outputs: Sequence[OutputConfig]) -> Columns:

@@ -21,6 +21,7 @@ from bothways.evaluation.sections.parts import (
     Section,
     rates,
 )
+from bothways.tasks.metrics import BINS
 from bothways.tasks.single import SingleLabel
 
 MATRIX_CLASSES = 12
@@ -147,7 +148,7 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
 def calibration_note(output: OutputObservation, sure: np.ndarray, right: np.ndarray) -> Words:
     """How far its probabilities can be believed."""
     if output.calibration is None:
-        error = calibration_error(bins_of(sure, right))
+        error = calibration_error(bins_of(sure, right, BINS))  # in as many as the figure above
         return Words(
             f"Its probabilities are off by {percent(error)} on average (expected calibration error).",
             f"其概率平均偏离 {percent(error)}（期望校准误差 ECE）。",
@@ -156,8 +157,10 @@ def calibration_note(output: OutputObservation, sure: np.ndarray, right: np.ndar
     temperature = f"{float(output.calibration['temperature']):.2f}"
     return Words(
         f"Its probabilities are off by {after} on average (expected calibration error), {before} before they were "
-        f"calibrated with the temperature {temperature}.",
-        f"其概率平均偏离 {after}（期望校准误差 ECE）；以温度 {temperature} 校准之前为 {before}。",
+        f"calibrated with the temperature {temperature}. That is of rows to which the temperature was not fitted; the "
+        f"expected calibration error above is of the rows to which it was.",
+        f"其概率平均偏离 {after}（期望校准误差 ECE）；以温度 {temperature} 校准之前为 {before}。"
+        f"这是在未用来拟合温度的数据上测得的；上面的期望校准误差来自拟合温度所用的数据。",
     )
 
 
