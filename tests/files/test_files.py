@@ -8,6 +8,8 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import fsspec
@@ -22,7 +24,7 @@ from bothways.cli import main
 from bothways.corpus.build import build_from_files
 from bothways.errors import InputError
 from bothways.files.names import public_name, without_secrets
-from bothways.files.reading import explain_read_errors
+from bothways.files.reading import explain_read_errors, open_input
 from bothways.files.writing import exclusive_directory, new_directory, refuse_existing, write_atomically, writing
 from bothways.formats.hub import locate
 from bothways.formats.writing import save_model
@@ -279,3 +281,32 @@ def test_what_the_network_refuses_is_one_sentence() -> None:
     ):
         with explain_read_errors("https://host/a.csv?sign=k"):
             raise ClientError("403, url=https://host/a.csv?sign=k")
+
+
+class Status(BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def do_GET(self) -> None:
+        self.send_error(int(self.path.strip("/").partition(".")[0]))
+
+    do_HEAD = do_GET
+
+    def log_message(self, *told: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("404.csv", "there is no such file"), ("403.csv", "403"), ("500.csv", "500")]
+)
+def test_what_a_server_refuses_is_told_as_it_is(name: str, says: str) -> None:
+    pytest.importorskip("aiohttp")
+    with HTTPServer(("127.0.0.1", 0), Status) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{name}"
+        try:
+            with pytest.raises(InputError, match=f"^{address}: .*{says}"), open_input(address):
+                pass
+        finally:
+            server.shutdown()
+    with pytest.raises(InputError, match="connect"), open_input(address):  # nobody is there any more
+        pass

@@ -12,6 +12,7 @@ import torch
 from conftest import SENTENCES
 from safetensors.torch import load_file, save_file
 
+from bothways.baselines.bag_of_words import BagOfWords
 from bothways.errors import InputError
 from bothways.formats.hub import locate
 from bothways.formats.reading import load_model
@@ -43,6 +44,11 @@ def edit(path: Path, **changes: object) -> None:
 def test_a_missing_file(encoder_directory: Path, name: str, said: str) -> None:
     (encoder_directory / name).unlink()
     refused(encoder_directory, said)
+
+
+def test_a_simpler_method(tmp_path: Path) -> None:
+    BagOfWords().fit(["good", "bad"], ["a", "b"]).save(tmp_path / "svm")
+    refused(tmp_path / "svm", "not BERT", "bothways.baselines")
 
 
 def test_a_wrong_shape(encoder_directory: Path) -> None:

@@ -23,9 +23,9 @@ from bothways.errors import InputError
 from bothways.estimator import LABEL_TYPES, TextEstimator, labelled, separate
 from bothways.files.json_object import read_json_object
 from bothways.files.writing import new_directory
+from bothways.formats.reading import BASELINE
 from bothways.tokenizer import Text
 
-DESCRIPTION = "baseline.json"
 SEPARATOR = " ‖ "
 """Between the texts of a pair, for methods that know no segments."""
 Method = TypeVar("Method", bound="Baseline")
@@ -82,7 +82,7 @@ class Baseline(TextEstimator, ABC):
         }
         with new_directory(path, overwrite) as directory:
             text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-            (directory / DESCRIPTION).write_text(text, "utf-8")
+            (directory / BASELINE).write_text(text, "utf-8")
             self._write(directory)
 
     @classmethod
@@ -92,7 +92,7 @@ class Baseline(TextEstimator, ABC):
         Raises InputError, naming the file, if one is missing, damaged or of another method.
         """
         directory = Path(path)
-        about = directory / DESCRIPTION
+        about = directory / BASELINE
         described = read_description(directory)
         if described.get("method") != cls.__name__:
             raise InputError(
@@ -142,9 +142,9 @@ class Baseline(TextEstimator, ABC):
 def read_description(directory: Path) -> dict[str, Any]:
     """What a saved baseline says of itself. Raises InputError if it is not there."""
     try:
-        return read_json_object(directory / DESCRIPTION)
+        return read_json_object(directory / BASELINE)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{directory}: there is no {DESCRIPTION} here; name a directory that was saved.") from None
+        raise InputError(f"{directory}: there is no {BASELINE} here; name a directory that was saved.") from None
 
 
 def joined(texts: list[str], pairs: list[str] | None) -> list[str]:

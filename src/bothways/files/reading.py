@@ -118,8 +118,11 @@ def explain_read_errors(path: str) -> Iterator[None]:
     """Turn what is raised for a file that cannot be read into one sentence that names it."""
     try:
         yield
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; check the name.") from None
+    except FileNotFoundError as error:
+        refused = error.__cause__  # by HTTP, for which fsspec calls everything not found
+        if refused is None or getattr(refused, "status", None) == 404 or isinstance(refused, FileNotFoundError):
+            raise InputError(f"{path}: there is no such file; check the name.") from None
+        raise InputError(f"{path}: this cannot be read ({refused}); check the address, or ask again later.") from None
     except IsADirectoryError:
         raise InputError(f"{path}: this is a directory; name a file.") from None
     except PermissionError:

@@ -76,8 +76,8 @@ def split_one(table: TaskTable, rows: Table, config: FinetuningConfig) -> tuple[
     kept, held_out = split_off(rows, config.held_out, at_most=MOST_HELD_OUT, seed=config.seed)
     if config.held_out and not len(held_out):
         print(
-            f"{without_secrets(table.train)}: no row can be held out, since every label needs one to train on and equal "
-            f"texts stay together.",
+            f"{without_secrets(table.train)}: no row can be held out, since every label needs one to train on and "
+            f"equal texts stay together.",
             file=sys.stderr,
         )
     return kept, held_out

@@ -39,6 +39,9 @@ from bothways.randomness import keeping_torch_state
 from bothways.tokenizer import Tokenizer
 from bothways.vocabulary import GOOGLE_SETTINGS, cleaning_of_google, is_google, read_settings
 
+BASELINE = "baseline.json"
+"""What describes a saved method of `baselines`."""
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -118,6 +121,11 @@ def read_config(directory: Path) -> dict[str, Any]:
     try:
         content = read_json_object(path)
     except FileNotFoundError:
+        if (directory / BASELINE).exists():
+            raise InputError(
+                f"{directory}: this is a simpler method, not BERT; read it in Python with `load` of its class in "
+                f"bothways.baselines."
+            ) from None
         raise InputError(f"{directory}: config.json is missing; this is not a model directory.") from None
     if path.name == GOOGLE_SETTINGS:
         content = {"model_type": "bert", **content}

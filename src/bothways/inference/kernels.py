@@ -10,7 +10,7 @@ What is computed, and why so, is said in csrc/encoder.c; here the weights are la
   of neighbouring inputs (as in arXiv 2210.17323, section 4).
 - Activations are quantized as they come, each token's groups from their smallest to their largest number, so that none
   depends on its neighbours (arXiv 2206.01861, section 4: token-wise).
-- Attention is computed in int16 in both: a step for each query and key, and one for each number of all values of a text.
+- Attention is in int16 in both: a scale for each query and key, and one for each dimension of a text's values.
 - Integers are multiplied and summed exactly; everything else (sums, norms, softmax, activations) stays in fp32.
 """
 
