@@ -173,15 +173,18 @@ def openmp() -> ctypes.CDLL | None:
     return library if hasattr(library, "omp_set_num_threads") else None
 
 
-def use_one_thread() -> None:
-    """Have the operations of the calling thread use this thread alone; those of others stay as they are.
-
-    `torch.set_num_threads` would change them for the whole process.
-    """
+def use_threads(number: int) -> None:
+    """Have the operations of the calling thread use so many threads, itself among them; those of others stay as they
+    are, while `torch.set_num_threads` would change them for the whole process."""
     torch.get_num_threads()  # which sets the number of a new thread, so that it is not set after this
     library = openmp()
     assert library is not None, "ask `cores` first"
-    library.omp_set_num_threads(1)
+    library.omp_set_num_threads(number)
+
+
+def use_one_thread() -> None:
+    """Have the operations of the calling thread use this thread alone."""
+    use_threads(1)
 
 
 @contextmanager

@@ -131,6 +131,64 @@ def test_texts_that_are_on_their_way_count_for_those_who_come_after() -> None:
     queue.refuse_if_full(100)
 
 
+def test_a_batch_that_took_long_once_does_not_refuse_all_that_come_after() -> None:
+    """As where the machine has slept: only another batch can tell that it is awake again."""
+    slow = [0.3]
+
+    def compute(encodings: list[Encoding]) -> list[int]:
+        time.sleep(slow.pop() if slow else 0)
+        return [0] * len(encodings)
+
+    async def ask() -> None:
+        async with working() as queue:
+            await queue.run(compute, [encoding(1)], time.monotonic() + 5)
+            for _ in range(3):
+                await queue.run(compute, [encoding(100)], time.monotonic() + 1)
+
+    asyncio.run(ask())
+
+
+def test_two_batches_are_computed_side_by_side_where_there_are_cores() -> None:
+    at_work, most, sizes = [0], [0], []
+
+    def compute(encodings: list[Encoding]) -> list[int]:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        sizes.append(len(encodings))
+        time.sleep(0.05)
+        at_work[0] -= 1
+        return [0] * len(encodings)
+
+    async def ask(cores: int) -> None:
+        async with working(cores=cores) as queue:
+            await asyncio.gather(*(queue.run(compute, [encoding(1)], time.monotonic() + 5) for _ in range(8)))
+
+    asyncio.run(ask(cores=2))
+    assert (most, sizes) == ([2], [4, 4])
+    at_work[0], most[0] = 0, 0
+    asyncio.run(ask(cores=1))
+    assert most == [1]
+
+
+def test_a_queue_that_is_half_full_takes_no_more_at_a_time_than_is_computed() -> None:
+    def compute(encodings: list[Encoding]) -> list[int]:
+        time.sleep(0.1)
+        return [0] * len(encodings)
+
+    async def ask() -> None:
+        async with working(queue_tokens=100, batch_tokens=40) as queue:
+            await queue.run(compute, [encoding(40)], time.monotonic() + 5)  # so 0.1 s for 40 tokens
+            asked = [asyncio.ensure_future(queue.run(compute, [encoding(40)], time.monotonic() + 5)) for _ in range(2)]
+            await asyncio.sleep(0.02)  # one is computed, one waits
+            with queue.expecting(15):
+                queue.refuse_if_full(15)
+                with queue.expecting(10), pytest.raises(Overloaded, match="More texts arrive"):
+                    queue.refuse_if_full(15)
+            await asyncio.gather(*asked)
+
+    asyncio.run(ask())
+
+
 def test_what_is_not_computed_by_its_deadline_is_refused_then() -> None:
     def compute(encodings: list[Encoding]) -> list[int]:
         time.sleep(1.0)

@@ -1,9 +1,11 @@
 """The texts of all clients, packed by tokens into one forward pass after another.
 
 While a batch is computed the next one gathers, so under load batches are full without a text having to wait, and a
-text that comes alone is computed at once. Between the two, when several clients ask again as soon as they are answered,
-the first would be computed alone and all others wait for it; so a batch waits a moment for as many texts as the ones
-before it had. All bookkeeping is on the event loop, the computing in a thread of its own; so there are no locks.
+text that comes alone is computed at once, by all cores. Between the two, when several clients ask again as soon as they
+are answered, the first would be computed alone and all others wait for it; so a batch waits a moment for as many texts
+as the ones before it had. On a CPU two batches are computed side by side, half of the cores each: while the answers of
+the one are sent and its clients ask again, the other keeps the cores busy. All bookkeeping is on the event loop, the
+computing in threads of its own; so there are no locks.
 """
 
 from __future__ import annotations
@@ -17,20 +19,28 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
+from bothways.hardware import use_threads
 from bothways.serving.refusals import BackendFailed, Overloaded
 from bothways.tokenizer import Encoding
 
 Compute = Callable[[Sequence[Encoding]], Sequence[Any]]
 """Encodings → what a model says of each, in order."""
 MEMORY = 0.8
-"""How much of what was before is remembered after a batch."""
+"""How much of what was before is remembered of the number of texts after a batch."""
 WAITED_FOR = 0.9
 """A batch waits until there is so much of what the ones before it had."""
+RATE_MEMORY = 0.95
+"""How much is remembered of how fast batches were: if that changed with each, so would how much the queue takes, and
+hundreds of texts would be taken at once."""
 PART_OF_DEADLINE = 0.5
 """A job is taken if what is before it and itself fill no more of the time it has, as far as is known: the machine may
 have other work tomorrow, and an answer that is refused at its deadline was computed for nothing."""
+PACED_FROM, MOST_ON_THE_WAY = 0.5, 0.05
+"""Where the queue is full to this part, no more texts are tokenized at a time than are computed in so many seconds:
+else all that arrive when there is room again are taken, and those behind them hear late that there is none."""
 SHARE_WAITED = 0.1
 """It waits no longer than this share of the time that the last one took."""
 
@@ -86,49 +96,65 @@ class Computed:
 class Batcher:
     """One queue for all models: they share the machine."""
 
-    def __init__(self, *, batch_tokens: int, queue_tokens: int, longest_wait: float, watcher: Watcher) -> None:
+    def __init__(
+        self, *, batch_tokens: int, queue_tokens: int, longest_wait: float, watcher: Watcher, cores: int = 1
+    ) -> None:
+        """`batch_tokens`, `queue_tokens`: most tokens in a batch, and that wait; `longest_wait`: of a batch for texts,
+        in seconds; `cores`: those that a CPU shares out over batches."""
         self.batch_tokens, self.queue_tokens, self.longest_wait = batch_tokens, queue_tokens, longest_wait
         self.watcher = watcher
+        self.side_by_side = min(2, cores)
         self.waiting_tokens = 0
         """Of texts in the queue that somebody still waits for."""
         self._expected_tokens = 0
         self._queue: deque[tuple[Job, int]] = deque()
         self._waiting_texts = 0
-        self._computing_tokens = 0
+        self._computing, self._computing_tokens = 0, 0
         self._arrived = asyncio.Event()
         self._tokens, self._seconds = 0.0, 0.0  # of what was computed, the last batches above all
+        self._counted_until = 0.0
         self._usual_texts, self._last_seconds = 1.0, 0.0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._worker: asyncio.Task[None] | None = None
+        self._alone = ThreadPoolExecutor(1, "engine")
+        """For a batch with no other beside it."""
+        share = partial(use_threads, max(1, cores // 2)) if self.side_by_side > 1 else None
+        self._beside = ThreadPoolExecutor(self.side_by_side, "engine", initializer=share)
+        self._workers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to compute; needs a running event loop."""
-        self._worker = asyncio.get_running_loop().create_task(self._work(), name="batcher")
+        loop = asyncio.get_running_loop()
+        self._workers = [loop.create_task(self._work(), name="batcher") for _ in range(self.side_by_side)]
 
     async def stop(self) -> None:
         """End; what still waits is refused."""
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
         for job, _ in self._queue:
             job.fail(Overloaded("The server stops; ask again when it is back."))
         self._queue.clear()
-        self._thread.shutdown(wait=True)
+        self._alone.shutdown(wait=True)
+        self._beside.shutdown(wait=True)
 
     @property
     def alive(self) -> bool:
         """Whether it computes."""
-        return self._worker is not None and not self._worker.done()
+        return bool(self._workers) and not any(worker.done() for worker in self._workers)
 
     def refuse_if_full(self, tokens: int = 0, ends: float | None = None) -> None:
         """Raises Overloaded if so many more tokens would not fit, or would not be computed by `ends`."""
         before = self.waiting_tokens + self._expected_tokens
+        if not before + self._computing_tokens:
+            return  # whatever was slow before may be over, and only a batch can tell
         wait = self._seconds_for(before + self._computing_tokens)
         if before and before + tokens > self.queue_tokens:
             raise Overloaded("More texts wait than the server takes; try again later.", wait)
         left = math.inf if ends is None else PART_OF_DEADLINE * (ends - time.monotonic())
         if wait + self._seconds_for(tokens) > left:
             raise Overloaded("The answer would take longer than its deadline; try again later.", wait)
+        full = before > PACED_FROM * self.queue_tokens or wait > PACED_FROM * left
+        if full and self._seconds_for(self._expected_tokens) > MOST_ON_THE_WAY:
+            raise Overloaded("More texts arrive than are computed; try again later.", wait)
 
     @contextmanager
     def expecting(self, tokens: int) -> Iterator[None]:
@@ -204,7 +230,9 @@ class Batcher:
                 return
 
     def _take(self) -> list[tuple[Job, int]]:
-        """The next texts, of one model, that fit into a batch: in the order in which they came."""
+        """The next texts, of one model, that fit into a batch: in the order in which they came. Where several batches
+        could begin, each has its share."""
+        most = min(self.batch_tokens, math.ceil(self.waiting_tokens / (self.side_by_side - self._computing)))
         batch: list[tuple[Job, int]] = []
         kept: list[tuple[Job, int]] = []
         tokens, now = 0, time.monotonic()
@@ -215,7 +243,7 @@ class Batcher:
                 self._count(-1, -length)
             elif batch and job.compute != batch[0][0].compute:
                 kept.append((job, place))
-            elif batch and tokens + length > self.batch_tokens:
+            elif batch and tokens + length > most:
                 kept.append((job, place))
                 break
             else:
@@ -230,24 +258,29 @@ class Batcher:
         """Compute a batch; if that fails, each of its jobs alone, so that only the one fails that cannot be done."""
         tokens = sum(len(job.encodings[place]) for job, place in batch)
         self.watcher.batch(len(batch), tokens)
-        self._computing_tokens, begun = tokens, time.monotonic()
+        alone, begun = not self._computing and not self._queue, time.monotonic()
+        self._computing, self._computing_tokens = self._computing + 1, self._computing_tokens + tokens
+        thread = self._alone if alone else self._beside
         try:
-            await self._in_thread(batch)
+            await self._in_thread(batch, thread)
         except Exception:
             for job in dict.fromkeys(job for job, _ in batch):
                 try:
-                    await self._in_thread([entry for entry in batch if entry[0] is job])
+                    await self._in_thread([entry for entry in batch if entry[0] is job], thread)
                 except Exception as error:
                     log.error("A batch could not be computed: %s.", type(error).__name__)
                     job.fail(BackendFailed("The model could not answer this."))
-        self._computing_tokens, self._last_seconds = 0, time.monotonic() - begun
-        self._tokens = MEMORY * self._tokens + tokens
-        self._seconds = MEMORY * self._seconds + self._last_seconds
+        self._computing, self._computing_tokens = self._computing - 1, self._computing_tokens - tokens
+        now = time.monotonic()
+        self._last_seconds = now - begun
+        self._tokens = RATE_MEMORY * self._tokens + tokens
+        self._seconds = RATE_MEMORY * self._seconds + now - max(begun, self._counted_until)  # no second twice
+        self._counted_until = now
         self._usual_texts = MEMORY * self._usual_texts + (1 - MEMORY) * len(batch)
 
-    async def _in_thread(self, batch: list[tuple[Job, int]]) -> None:
+    async def _in_thread(self, batch: list[tuple[Job, int]], thread: ThreadPoolExecutor) -> None:
         encodings = [job.encodings[place] for job, place in batch]
-        results = await asyncio.get_running_loop().run_in_executor(self._thread, batch[0][0].compute, encodings)
+        results = await asyncio.get_running_loop().run_in_executor(thread, batch[0][0].compute, encodings)
         for (job, place), result in zip(batch, results, strict=True):
             job.results[place] = result
             job.left -= 1

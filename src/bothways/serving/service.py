@@ -13,11 +13,12 @@ import numpy as np
 
 from bothways.batch import Predictions
 from bothways.errors import InputError
+from bothways.hardware import cores, default_device
 from bothways.long_texts import HEAD, Selection, Tail
 from bothways.serving.batcher import Batcher, Compute, Computed
 from bothways.serving.config import ServingConfig
 from bothways.serving.metrics import Metrics
-from bothways.serving.models import Models, ServedModel, together
+from bothways.serving.models import CPU_TOKENS, Models, ServedModel, together
 from bothways.serving.refusals import Empty, Invalid
 from bothways.tables.table import text_cell
 from bothways.tokenizer import Encoding, Text
@@ -25,6 +26,9 @@ from bothways.tokenizer import Encoding, Text
 Direction = Literal["left", "right", "Left", "Right"]
 """The end of a long text at which tokens are left out."""
 TEXT = "text"
+LARGEST_ON_CPU = 2 * CPU_TOKENS
+"""Most tokens in a batch on a CPU: larger ones are no faster, and hundreds of answers at a time keep those waiting who
+ask meanwhile."""
 REMEMBERED = 50
 """Requests from which the tokens of a character are known, the last ones above all."""
 
@@ -78,11 +82,13 @@ class Service:
 
     def __init__(self, models: Models, config: ServingConfig, metrics: Metrics) -> None:
         self.models, self.config, self.metrics = models, config, metrics
+        on_cpu = default_device().type == "cpu"
         self.batcher = Batcher(
-            batch_tokens=config.max_batch_tokens,
+            batch_tokens=min(config.max_batch_tokens, LARGEST_ON_CPU) if on_cpu else config.max_batch_tokens,
             queue_tokens=config.max_queue_tokens,
             longest_wait=config.longest_wait,
             watcher=metrics,
+            cores=cores() if on_cpu else 1,
         )
         self._tokens_per_character = 0.25  # until texts have come
         self._tokenizers = ThreadPoolExecutor(config.tokenization_workers, thread_name_prefix="tokenizer")
