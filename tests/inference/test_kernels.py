@@ -240,12 +240,14 @@ def test_the_largest_sums_are_exact(number_format: KernelFormat, instructions: s
 @every_instruction
 @every_format
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
-@pytest.mark.parametrize("broken", [float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")], ids=str)
 def test_broken_weights_are_not_hidden(
     broken: float, activation: str, number_format: KernelFormat, instructions: str
 ) -> None:
     """Integers know no NaN, and x86's max and min forget one of their operands."""
     for name in ("attention.query_key_value", "attention.output", "feed_forward.expand"):
+        if (name, activation, broken) == ("feed_forward.expand", "relu", float("-inf")):
+            continue  # which is 0
         plain = lively(replace(SHAPE, activation=activation))
         plain.encoder.layers[1].get_submodule(name).bias[-1] = broken
         found = with_kernels(plain, number_format, instructions).encode(batch_of(LENGTHS))

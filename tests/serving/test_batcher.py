@@ -170,6 +170,22 @@ def test_two_batches_are_computed_side_by_side_where_there_are_cores() -> None:
     assert most == [1]
 
 
+def test_the_rate_is_that_of_both_batches_together() -> None:
+    def compute(encodings: list[Encoding]) -> list[int]:
+        time.sleep(0.4 if len(encodings[0]) == 90 else 0.1)
+        return [0] * len(encodings)
+
+    async def ask() -> None:
+        async with working(cores=2) as queue:
+            long = asyncio.ensure_future(queue.run(compute, [encoding(90)], time.monotonic() + 5))
+            await asyncio.sleep(0.2)
+            await queue.run(compute, [encoding(10)], time.monotonic() + 5)
+            await long
+            assert 0.35 < queue._seconds_for(100) < 0.6  # 0.4 s, whichever ended first
+
+    asyncio.run(ask())
+
+
 def test_a_queue_that_is_half_full_takes_no_more_at_a_time_than_is_computed() -> None:
     def compute(encodings: list[Encoding]) -> list[int]:
         time.sleep(0.1)

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import PurePath
 
-from bothways.errors import USER
+from bothways.errors import without_user
 
 REMOTE = re.compile(r"(?!(?:file|local)://)[^/]*://")
 """The beginning of an address of another machine."""
@@ -30,4 +30,4 @@ def without_secrets(source: str | os.PathLike) -> str:
     """A path as it is, also as `file://…`; of another address all but user, password and query, which may be a
     signature."""
     parts = os.fspath(source).split("::")
-    return "::".join(QUERY.sub("", USER.sub("", part)) if REMOTE.match(part) else part for part in parts)
+    return "::".join(QUERY.sub("", without_user(part)) if REMOTE.match(part) else part for part in parts)

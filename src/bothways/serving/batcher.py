@@ -116,7 +116,7 @@ class Batcher:
         self._usual_texts, self._last_seconds = 1.0, 0.0
         self._alone = ThreadPoolExecutor(1, "engine")
         """For a batch with no other beside it."""
-        share = partial(use_threads, max(1, cores // 2)) if self.side_by_side > 1 else None
+        share = partial(use_threads, -(-cores // 2)) if self.side_by_side > 1 else None
         self._beside = ThreadPoolExecutor(self.side_by_side, "engine", initializer=share)
         self._workers: list[asyncio.Task[None]] = []
 
@@ -141,9 +141,11 @@ class Batcher:
         """Whether it computes."""
         return bool(self._workers) and not any(worker.done() for worker in self._workers)
 
-    def refuse_if_full(self, tokens: int = 0, ends: float | None = None) -> None:
-        """Raises Overloaded if so many more tokens would not fit, or would not be computed by `ends`."""
-        before = self.waiting_tokens + self._expected_tokens
+    def refuse_if_full(self, tokens: int = 0, ends: float | None = None, *, tokenized: bool = False) -> None:
+        """Raises Overloaded if so many more tokens would not fit, or would not be computed by `ends`. What is tokenized
+        comes before all that is on its way."""
+        expected = 0 if tokenized else self._expected_tokens
+        before = self.waiting_tokens + expected
         if not before + self._computing_tokens:
             return  # whatever was slow before may be over, and only a batch can tell
         wait = self._seconds_for(before + self._computing_tokens)
@@ -153,7 +155,7 @@ class Batcher:
         if wait + self._seconds_for(tokens) > left:
             raise Overloaded("The answer would take longer than its deadline; try again later.", wait)
         full = before > PACED_FROM * self.queue_tokens or wait > PACED_FROM * left
-        if full and self._seconds_for(self._expected_tokens) > MOST_ON_THE_WAY:
+        if full and self._seconds_for(expected) > MOST_ON_THE_WAY:
             raise Overloaded("More texts arrive than are computed; try again later.", wait)
 
     @contextmanager
@@ -172,7 +174,7 @@ class Batcher:
         Raises Overloaded if that is too much or takes longer than until `ends`, BackendFailed if it cannot be computed.
         """
         tokens = sum(map(len, encodings))
-        self.refuse_if_full(tokens, ends)
+        self.refuse_if_full(tokens, ends, tokenized=True)
         done = asyncio.get_running_loop().create_future()
         job = Job(compute, encodings, ends, done, [None] * len(encodings), len(encodings))
         self._queue.extend((job, place) for place in range(len(encodings)))
@@ -259,6 +261,8 @@ class Batcher:
         tokens = sum(len(job.encodings[place]) for job, place in batch)
         self.watcher.batch(len(batch), tokens)
         alone, begun = not self._computing and not self._queue, time.monotonic()
+        if not self._computing:
+            self._counted_until = begun
         self._computing, self._computing_tokens = self._computing + 1, self._computing_tokens + tokens
         thread = self._alone if alone else self._beside
         try:
@@ -274,7 +278,7 @@ class Batcher:
         now = time.monotonic()
         self._last_seconds = now - begun
         self._tokens = RATE_MEMORY * self._tokens + tokens
-        self._seconds = RATE_MEMORY * self._seconds + now - max(begun, self._counted_until)  # no second twice
+        self._seconds = RATE_MEMORY * self._seconds + now - self._counted_until  # each second once
         self._counted_until = now
         self._usual_texts = MEMORY * self._usual_texts + (1 - MEMORY) * len(batch)
 
