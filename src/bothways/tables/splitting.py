@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,8 +17,9 @@ def split_off(table: Table, share: float, at_most: int, seed: int) -> tuple[Tabl
     """A table split in two at random: (what remains, `share` of the rows but `at_most`), the same for the same seed.
 
     Rows of the same text (or pair; `tables.duplicates`) stay together, since a model that has seen the one knows the
-    other. Every label of every output keeps a row in what remains. So fewer rows may be split off, or none: a text with
-    more rows than there is room for is not. Raises InputError if `share` leaves no row.
+    other; unless so few texts make up the table that not half as many rows could be split off. Every label of every
+    output keeps a row in what remains, so fewer rows may be split off, or none. Raises InputError if `share` leaves no
+    row.
     """
     count = min(at_most, round(len(table) * share))
     if count >= len(table):
@@ -27,24 +29,33 @@ def split_off(table: Table, share: float, at_most: int, seed: int) -> tuple[Tabl
         )
     if not count:
         return table, table.take([])
+    groups_of_rows = [rows.tolist() for rows in groups(keys(table))]
+    held_out = drawn(table, count, seed, groups_of_rows)
+    if 2 * len(held_out) < count:  # the same few texts again and again
+        held_out = drawn(table, count, seed, [])
+    kept = np.ones(len(table), bool)
+    kept[held_out] = False
+    return table.take(np.flatnonzero(kept)), table.take(np.flatnonzero(~kept))
+
+
+def drawn(table: Table, count: int, seed: int, together: Sequence[Sequence[int]]) -> list[int]:
+    """`count` rows or fewer, at random, without the last row of any label; those `together` all or none."""
     # A text has the place of its first row in the order, so that it is drawn as likely as one that stands once.
-    together = {int(rows[0]): rows.tolist() for rows in groups(keys(table))}
-    repeated = {row for rows in together.values() for row in rows[1:]}
+    of_first = {rows[0]: rows for rows in together}
+    repeated = {row for rows in together for row in rows[1:]}
     left = Counter(label for row in range(len(table)) for label in labels_of(table, row))
     held_out: list[int] = []
     for row in map(int, np.random.default_rng(seed).permutation(len(table))):
         if len(held_out) == count:
             break
-        rows = together.get(row, [row])
+        rows = of_first.get(row, [row])
         if row in repeated or len(held_out) + len(rows) > count:
             continue
         labels = Counter(label for each in rows for label in labels_of(table, each))
         if all(left[label] > number for label, number in labels.items()):
             left.subtract(labels)
             held_out += rows
-    kept = np.ones(len(table), bool)
-    kept[held_out] = False
-    return table.take(np.flatnonzero(kept)), table.take(np.flatnonzero(~kept))
+    return held_out
 
 
 def labels_of(table: Table, row: int) -> set[tuple[str, str]]:
