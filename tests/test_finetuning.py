@@ -329,13 +329,26 @@ def test_dropout_is_that_of_the_encoder_unless_asked_for(
 
 @pytest.mark.parametrize(
     ("rows", "classes", "epochs"),
-    [(1, 2, 10), (480, 2, 10), (1_000, 2, 5), (1_000, 150, 10), (1_000, 900, 10), (2_000, 100, 4), (2_000, 2, 3),
-     (3_200, 150, 3), (39_999, 2, 3), (40_000, 150, 2)],
+    [(1, 2, 20), (100, 2, 20), (150, 2, 13), (200, 2, 10), (480, 2, 10), (1_000, 2, 5), (1_000, 150, 10),
+     (1_000, 900, 10), (2_000, 100, 4), (2_000, 2, 3), (3_200, 150, 3), (39_999, 2, 3), (40_000, 150, 2)],
 )  # fmt: skip
 def test_few_rows_are_seen_more_often_than_many(encoder_directory: Path, rows: int, classes: int, epochs: int) -> None:
     bert, _, _ = load_model(encoder_directory)
     output = OutputConfig(name="a", kind="single", labels=tuple(map(str, range(classes))))
     assert resolved_for(FinetuningConfig(), bert, rows, [output]).epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("width", "rows", "classes", "rate"),
+    [(384, 1_000, 150, 4e-4), (384, 1_000, 10, 1.6e-4), (384, 5_000, 150, 1.6e-4), (384, 300, 150, 1e-4),
+     (256, 1_000, 150, 5e-4), (768, 1_000, 150, 2e-5)],
+)  # fmt: skip
+def test_few_rows_of_many_classes_are_learned_faster(width: int, rows: int, classes: int, rate: float) -> None:
+    bert = Bert(
+        BertConfig(encoder=EncoderConfig(vocab_size=20, hidden_size=width, layers=1, heads=1, feed_forward_size=8))
+    )
+    output = OutputConfig(name="a", kind="single", labels=tuple(map(str, range(classes))))
+    assert resolved_for(FinetuningConfig(), bert, rows, [output]).learning_rate == pytest.approx(rate)
 
 
 def test_no_texts(encoder_directory: Path) -> None:

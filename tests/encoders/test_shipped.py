@@ -59,8 +59,9 @@ def test_others_read_it_and_it_knows_words(name: str) -> None:
 
 
 def test_traditional_characters_emoji_and_full_width_letters_are_known() -> None:
-    """In what has learned from the teacher."""
+    """All have learned from the teacher."""
     for name, text in (
+        ("zh-mini", "這家飯店的環境很好，房間ＷＩＦＩ很快😂"),
         ("zh-small", "這家飯店的環境很好，房間ＷＩＦＩ很快😂"),
         ("en-mini", "great 😂"),
         ("en-small", "so sad😢"),

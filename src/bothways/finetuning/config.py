@@ -18,6 +18,9 @@ WIDE = 512
 """An encoder from this width on has a first token worth reading alone."""
 EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
 """Every row is seen `EPOCHS` times, and if that makes fewer than `UPDATES`, more often: `MOST_EPOCHS` times at most."""
+MOST_EPOCHS_OF_FEW, LEAST_UPDATES = 20, 60
+"""If those make fewer than `LEAST_UPDATES`, as below 190 rows, and the output layers have to start from chance, still
+more often: so often at most (docs/decisions.md)."""
 MANY_ROWS, EPOCHS_OF_MANY = 40_000, 2
 """From so many rows on, so often is as good."""
 LONG_SHARE = 0.2
@@ -30,6 +33,9 @@ layers, which a few hundred updates would hardly move; then half of them are eno
 (docs/decisions.md)."""
 FASTEST = 5e-4
 """The learning rate of encoders up to 262 wide; wider ones have a lower one."""
+MANY_CLASSES, MANY_CLASSES_RATE = 76, 4e-4
+"""With few rows, from so many classes on, the learning rate is this at least, for a class has little to learn from: 4
+points more on 150 intents, where a lower one is better for few classes (docs/decisions.md)."""
 PROBED_ROWS, PROBED_RATE = 500, 1e-4
 """Below so many rows, the output layers of encoders wider than 262 and less than `WIDE` start from a linear probe, if
 all of them read texts and not words, and from there nothing is to move far: the learning rate is this at most
@@ -43,7 +49,8 @@ class FinetuningConfig(Settings):
     """How a classifier is trained."""
 
     learning_rate: float | None = None
-    """Peak of the learning rate. None: by the encoder's width, 5e-4 at 256 and 2e-5 at 768 (docs/decisions.md)."""
+    """Peak of the learning rate. None: by the encoder's width, 5e-4 at 256 and 2e-5 at 768; 4e-4 at least where an
+    encoder less than 512 wide sees fewer than 3,200 rows of 76 classes or more (docs/decisions.md)."""
     optimizer: OptimizerName | None = None
     """muon for the matrices of the encoder's layers and adamw for the rest, or adamw for everything. None: muon where
     the encoder is less than 512 wide (docs/decisions.md)."""
@@ -65,7 +72,8 @@ class FinetuningConfig(Settings):
     several outputs the mean counts. none: all epochs, and the last weights."""
     epochs: int | None = None
     """How often every row is seen. None: 3 times, tables of 40,000 rows twice, small ones up to 10 times, until there
-    are 300 updates (where the rates below are larger, 150, or two for each class)."""
+    are 300 updates (where the rates below are larger, 150, or two for each class), and up to 20 times, until there are
+    60, where there is no linear probe."""
     batch_size: int = 32
     """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
     max_length: int | None = None
@@ -172,10 +180,16 @@ def resolved(
     rows is `long`er than `max_length` (docs/decisions.md); the others are what the encoder and the machine say."""
     few = width < WIDE and rows < FEW_ROWS
     rate = min(FASTEST, 2e-5 * (768 / width) ** 3)
+    if few and classes >= MANY_CLASSES:
+        rate = max(rate, MANY_CLASSES_RATE)
     probed = width < WIDE and rate < FASTEST and rows < PROBED_ROWS and texts
     probed = probed if config.linear_probe is None else config.linear_probe
     updates = min(UPDATES, max(FEW_ROWS_UPDATES, 2 * classes)) if few else UPDATES
-    wanted = math.ceil(updates * config.batch_size / max(1, rows))
+
+    def epochs(updates: int) -> int:
+        return math.ceil(updates * config.batch_size / max(1, rows))
+
+    most = MOST_EPOCHS if probed else min(MOST_EPOCHS_OF_FEW, max(MOST_EPOCHS, epochs(LEAST_UPDATES)))
     chosen = {
         "learning_rate": min(PROBED_RATE, rate) if probed else rate,
         "optimizer": "adamw" if width >= WIDE else "muon",
@@ -183,7 +197,7 @@ def resolved(
         "embedding_rate": min(10.0, max(1.0, deviation / DEVIATION)) if few and not probed else 1.0,
         "output_rate": FEW_ROWS_OUTPUT_RATE if few and not probed else 1.0,
         "linear_probe": probed,
-        "epochs": min(MOST_EPOCHS, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
+        "epochs": min(most, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, epochs(updates))),
         "max_length": max_length,
         "long_texts": "windows" if long >= LONG_SHARE else "head",
         "overlap": (config.max_length or max_length) // 4,
