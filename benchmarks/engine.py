@@ -299,7 +299,9 @@ def main() -> None:
             print(
                 f"{name:38} {len(texts) / middle:7.1f}  {base / middle:10.2f}  {work / middle / most:16.0%}  {same:.1%}"
             )
-        short = sorted(texts, key=len)[: max(arguments.alone * 2, 1)][::2]
+        half = sorted(texts, key=len)[: max(1, len(texts) // 2)]
+        count = max(1, arguments.alone)
+        short = half[:: max(1, len(half) // count)][:count]
         print(f"one text at a time, {len(short)} of the shorter half: median and 99th percentile, ms")
         for name, taken in alone(ways, short).items():
             middle, late = np.median(taken) * 1e3, np.percentile(taken, 99) * 1e3
