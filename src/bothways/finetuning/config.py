@@ -34,7 +34,7 @@ layers, which a few hundred updates would hardly move; then half of them are eno
 FASTEST = 5e-4
 """The learning rate of encoders up to 262 wide; wider ones have a lower one."""
 MANY_CLASSES, MANY_CLASSES_RATE = 76, 4e-4
-"""With few rows, from so many classes on, the learning rate is this at least, for a class has little to learn from: 4
+"""With few rows, from so many classes on, the learning rate is this at least, for a class has little to learn from: 5
 points more on 150 intents, where a lower one is better for few classes (docs/decisions.md)."""
 PROBED_ROWS, PROBED_RATE = 500, 1e-4
 """Below so many rows, the output layers of encoders wider than 262 and less than `WIDE` start from a linear probe, if
