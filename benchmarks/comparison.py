@@ -14,7 +14,7 @@ from bothways.comparison.measure import Measured
 from bothways.comparison.methods import contenders
 from bothways.comparison.run import compare, named
 from results import add_save, save
-from shipped_encoders import TABLES
+from tables import TABLES
 
 
 def figures_of(found: Measured) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sklearn.metrics import accuracy_score
 from bothways import TextClassifier
 from bothways.baselines.bag_of_words import BagOfWords
 from results import add_save, save
-from shipped_encoders import TABLES
+from tables import TABLES
 
 SVM = "TF-IDF + linear SVM"
 

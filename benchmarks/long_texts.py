@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score
 
 from bothways import TextClassifier
-from shipped_encoders import read
+from tables import read
 
 WAYS = ("head", "tail", "both", "windows")
 

@@ -313,16 +313,21 @@ def test_intervals_are_those_of_the_plain_bootstrap() -> None:
     plain = [f1_score(expected[rows], predicted[rows], average="macro") for rows in draws[:500]]
     np.testing.assert_allclose(macro_f1_interval(expected, predicted), np.percentile(plain, (2.5, 97.5)), atol=0.012)
     low, high = difference_interval(right, np.zeros(400))
-    assert low == pytest.approx(mean_interval(right)[0])
+    assert low == pytest.approx(mean_interval(np.append(right, (1, -1)))[0])
     assert low < right.mean() < high
+    assert macro_f1_interval(list("abab"), list("abab")) is None
 
 
 def test_methods_that_answer_alike_are_as_good_and_a_clear_lead_is_not() -> None:
     right = np.arange(500) % 10 > 0
     one, same, worse = (measured("x", r, 1.0) for r in (right, right, right & (np.arange(500) % 7 > 0)))
-    assert difference(one, same) == (0.0, (0.0, 0.0))
+    mean, (low, high) = difference(one, same)
+    assert mean == 0
+    assert -0.01 < low < 0 < high < 0.01
     assert as_good(one, same)
     assert not as_good(one, worse)
+    few, fewer = (measured("x", np.arange(12) < n, 1.0) for n in (12, 8))
+    assert as_good(few, fewer)  # four of twelve, which McNemar's exact test gives one chance in eight
 
 
 def test_static_vectors_take_part_where_a_directory_is_given(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sklearn import metrics as sklearn_metrics
 from bothways.batch import UNLABELLED
 from bothways.model.config import OutputConfig
 from bothways.tasks import TASKS
-from bothways.tasks.metrics import SAMPLE, Metrics
+from bothways.tasks.metrics import SAMPLE, Metrics, wilson_interval
 from bothways.tasks.regression import ranks
 from bothways.tasks.tags import entities
 
@@ -87,6 +87,22 @@ def test_intervals_hold_what_they_promise() -> None:
         assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.8 * 0.2 / 200), rel=0.4)
         held += low <= 0.8 <= high
     assert 85 <= held <= 100
+
+
+def test_few_rows_that_are_all_right_are_no_certainty() -> None:
+    """Their replicates are all the same: accuracy has Wilson's interval, the others none."""
+    output = OutputConfig(name="x", kind="single", labels=("a", "b"))
+    found = metrics_of(output, [0, 1] * 6, certain(np.array([0, 1] * 6), 2))
+    assert found["accuracy"] == 1.0
+    assert found["intervals"]["accuracy"] == pytest.approx([0.757, 1.0], abs=0.001)
+    assert "macro_f1" not in found["intervals"]
+    assert "matthews_correlation" not in found["intervals"]
+
+
+@pytest.mark.parametrize(("right", "rows"), [(0, 1), (0, 12), (7, 12), (12, 12), (870, 872)])
+def test_wilson_interval_is_that_of_scipy(right: int, rows: int) -> None:
+    reference = stats.binomtest(right, rows).proportion_ci(method="wilson")
+    assert wilson_interval(right, rows) == pytest.approx((reference.low, reference.high), abs=1e-6)
 
 
 @pytest.mark.parametrize("parts", [1, 3])

@@ -17,8 +17,8 @@ from bothways.evaluation.significance import (
     confusion,
     macro_f1,
     macro_f1_interval,
-    mean_interval,
 )
+from bothways.tasks.metrics import wilson_interval
 from bothways.tokenizer import Text
 
 WARM_UP = 8
@@ -197,7 +197,7 @@ def run_seeds(
     found.right = np.mean(shares, 0)
     found.seeds = [float(share.mean()) for share in shares]
     found.accuracy, found.macro_f1 = float(found.right.mean()), float(np.mean(f1s))
-    found.accuracy_interval = mean_interval(found.right)
+    found.accuracy_interval = wilson_interval(found.right.sum(), len(found.right))
     found.fit_seconds = float(np.mean(fits))
     found.dev_accuracy = float(np.mean(dev_shares)) if dev_shares else None
 

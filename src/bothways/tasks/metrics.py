@@ -5,11 +5,13 @@ a row becomes a few statistics, and only their sums are kept:
 
     targets, probabilities → statistics of each row → sums → metrics
 
-Sums over rows that are weighed by chance give the intervals (`Metrics`).
+Sums over rows that are weighed by chance give the intervals (`Metrics`), but those of shares of rows, which few rows
+that are all right would leave without a spread (`wilson_interval`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,8 @@ Statistics = Mapping[str, "np.ndarray | csr_array"]
 Sums = Mapping[str, np.ndarray]
 """By name: the sum over all rows, () or (width,)."""
 
+NORMAL_975 = 1.959964
+"""A normal variable is within so many standard deviations in 95 % of cases."""
 REPLICATES = 200
 """How often rows are drawn anew for an interval."""
 SAMPLE = 100_000
@@ -70,7 +74,8 @@ class Metrics:
         self.places, self.sample = places[kept], pairs[kept]
 
     def result(self) -> dict[str, Any]:
-        """`{"examples": n, metrics, "intervals": {metric: [low, high]}, …}`, numbers as Python has them."""
+        """`{"examples": n, metrics, "intervals": {metric: [low, high]}, …}`, numbers as Python has them. A metric that
+        is the same in all replicates has no interval: so few rows do not tell how sure it is."""
         if not self.examples:
             return {"examples": 0}
         measured = self.task.metrics(self.sums)
@@ -82,6 +87,9 @@ class Metrics:
             name: [float(edge) for edge in np.nanquantile([metrics[name] for metrics in drawn], (0.025, 0.975))]
             for name in measured
         }
+        intervals = {name: edges for name, edges in intervals.items() if edges[0] < edges[1]}
+        for name in self.task.shares_of_rows:
+            intervals[name] = list(wilson_interval(measured[name] * self.examples, self.examples))
         paired = {} if self.sample is None else self.task.metrics_of_pairs(self.sample)
         return {
             "examples": self.examples,
@@ -89,6 +97,13 @@ class Metrics:
             **self.task.details(self.sums),
             "intervals": intervals,
         }
+
+
+def wilson_interval(right: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share of rows (Wilson, Probable Inference, 1927): of 12 that are all right 0.76 to 1."""
+    share, z2 = right / rows, NORMAL_975**2
+    middle, half = share + z2 / (2 * rows), NORMAL_975 * math.sqrt(share * (1 - share) / rows + z2 / (4 * rows**2))
+    return max(0.0, (middle - half) / (1 + z2 / rows)), min(1.0, (middle + half) / (1 + z2 / rows))
 
 
 def one_hot(classes: np.ndarray, width: int, values: np.ndarray | None = None) -> csr_array:

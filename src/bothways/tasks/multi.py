@@ -37,6 +37,7 @@ class MultiLabel(Task):
 
     kind = "multi"
     chosen_by = ("micro_f1",)
+    shares_of_rows = ("accuracy",)
     least_labels = 1
 
     @classmethod

@@ -39,6 +39,7 @@ class SingleLabel(Task):
     exclusive = True
     weighs_classes = True
     chosen_by = ("macro_f1",)
+    shares_of_rows = ("accuracy",)
 
     @classmethod
     def value(cls, cell: Any, *, text: Text, column: str, place: str) -> str:

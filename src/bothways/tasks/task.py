@@ -47,6 +47,9 @@ class Task(Explainable):
     chosen_by: ClassVar[tuple[str, ...]]
     """The metric by which one model is preferred to another, 1 at best: the first of these that was measured."""
 
+    shares_of_rows: ClassVar[tuple[str, ...]] = ()
+    """Metrics that say for which share of the rows something holds."""
+
     def __init__(self, output: OutputConfig, detector: OutputConfig | None = None) -> None:
         """`detector`: the output layer that tells how far texts are from its classes, if there is one."""
         self.output, self.detector = output, detector
