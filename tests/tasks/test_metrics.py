@@ -13,8 +13,9 @@ from sklearn import metrics as sklearn_metrics
 from bothways.batch import UNLABELLED
 from bothways.model.config import OutputConfig
 from bothways.tasks import TASKS
-from bothways.tasks.metrics import SAMPLE, Metrics, wilson_interval
+from bothways.tasks.metrics import SAMPLE, Metrics
 from bothways.tasks.regression import ranks
+from bothways.tasks.statistics import wilson_interval
 from bothways.tasks.tags import entities
 
 

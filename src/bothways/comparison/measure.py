@@ -18,7 +18,7 @@ from bothways.evaluation.significance import (
     macro_f1,
     macro_f1_interval,
 )
-from bothways.tasks.metrics import wilson_interval
+from bothways.tasks.statistics import wilson_interval
 from bothways.tokenizer import Text
 
 WARM_UP = 8

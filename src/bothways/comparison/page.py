@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from bothways.comparison.advice import as_good, difference, ranked
+from bothways.comparison.comparison import Comparison
 from bothways.comparison.measure import Measured
 from bothways.evaluation.page import Language, Words, percent, render
 from bothways.evaluation.pictures import Chart, intervals, lines
 from bothways.language import mostly_chinese
 from bothways.progress import clock, size
 from bothways.tokenizer import Text
-
-if TYPE_CHECKING:
-    from bothways.comparison.run import Comparison
 
 FAR = 0.25
 """A method this far below the best is in the table, not in the pictures."""

@@ -6,18 +6,16 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bothways.comparison.advice import advise, advised, difference, ranked
+from bothways.comparison.advice import advise, advised
+from bothways.comparison.comparison import Comparison
 from bothways.comparison.measure import Clock, Contender, Measured, Rows, measure
 from bothways.comparison.page import comparison_page
 from bothways.comparison.saving import Saver, how_to_use
 from bothways.errors import InputError
-from bothways.evaluation.page import Words
 from bothways.files.names import public_name
 from bothways.files.writing import new_directory, refuse_existing
 from bothways.tables.table import Columns, Table, learn_outputs, read_table
@@ -26,54 +24,6 @@ from bothways.tasks import tasks_of
 CURVE = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 """Training rows of a learning curve; the last point are all of them."""
 STOPPED = "not run: it was stopped"
-CONTRACT = ("method", "accuracy", "macro_f1", "fit_seconds", "texts_per_second", "parameters", "bytes")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What was found."""
-
-    results: list[Measured]
-    """In the order asked for."""
-    advice: Words
-    train_rows: int
-    test_rows: int
-    source: str
-    """The training table."""
-    stopped: bool = False
-    """Whether it was interrupted (Ctrl-C) before all were done."""
-    use: tuple[Words, str] | None = None
-    """Lines that get answers of the method that is advised, and what they do."""
-
-    def as_json(self) -> list[dict[str, Any]]:
-        """The content of compare.json: every method, with null where it was not measured."""
-        order = ranked(self.results)
-        entries = []
-        for one in self.results:
-            entry: dict[str, Any] = {name: tidy(getattr(one, name)) for name in CONTRACT}
-            entry |= {
-                "title": one.title.en,
-                "train_examples": self.train_rows,
-                "test_examples": self.test_rows,
-                "accuracy_interval": tidy(one.accuracy_interval),
-                "macro_f1_interval": tidy(one.macro_f1_interval),
-                "seeds": tidy(one.seeds),
-                "dev_accuracy": tidy(one.dev_accuracy),
-                "curve": tidy(one.curve),
-                "error": one.error,
-            }
-            if one.done:
-                mean, span = difference(one, order[0])
-                entry |= {"below_best": tidy(mean), "below_best_interval": tidy(span)}
-            entries.append(entry)
-        return entries
-
-
-def tidy(value: Any) -> Any:
-    """Numbers in as many digits as they deserve."""
-    if isinstance(value, (list, tuple)):
-        return [tidy(part) for part in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def compare(

@@ -14,7 +14,8 @@ from torch import Tensor
 from bothways.batch import Predictions
 from bothways.model.config import OutputConfig
 from bothways.tasks.cells import SEPARATOR, as_text, refuse_written_list
-from bothways.tasks.metrics import (
+from bothways.tasks.scores import ranked, ranked_columns, scores_of
+from bothways.tasks.statistics import (
     Statistics,
     Sums,
     by_class,
@@ -24,7 +25,6 @@ from bothways.tasks.metrics import (
     reliability,
     weighted_mean,
 )
-from bothways.tasks.scores import ranked, ranked_columns, scores_of
 from bothways.tasks.task import Task, closeness
 from bothways.tasks.temperature import sigmoid_temperature
 from bothways.tokenizer import Encoding, Text

@@ -14,8 +14,8 @@ from bothways.batch import Predictions
 from bothways.errors import InputError
 from bothways.model.config import OutputConfig
 from bothways.model.outputs import OutputLayer
-from bothways.tasks.metrics import Statistics, Sums, divided
 from bothways.tasks.scores import rounded
+from bothways.tasks.statistics import Statistics, Sums, divided
 from bothways.tasks.task import Task
 from bothways.tokenizer import Encoding, Text
 

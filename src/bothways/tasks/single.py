@@ -15,7 +15,8 @@ from bothways.batch import UNLABELLED, Predictions
 from bothways.model.config import OutputConfig
 from bothways.tasks.cells import SEPARATOR, as_text, refuse_written_list
 from bothways.tasks.evidence import log_odds
-from bothways.tasks.metrics import (
+from bothways.tasks.scores import ranked, ranked_columns, rounded, scores_of
+from bothways.tasks.statistics import (
     Statistics,
     Sums,
     by_class,
@@ -26,7 +27,6 @@ from bothways.tasks.metrics import (
     reliability,
     weighted_mean,
 )
-from bothways.tasks.scores import ranked, ranked_columns, rounded, scores_of
 from bothways.tasks.task import Task, closeness, softmax
 from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text

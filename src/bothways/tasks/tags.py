@@ -17,8 +17,8 @@ from bothways.language import CHINESE
 from bothways.model.config import OutputConfig
 from bothways.tasks.cells import as_text, refuse_written_list
 from bothways.tasks.evidence import log_odds
-from bothways.tasks.metrics import Statistics, Sums, by_class, divided, f1_scores
 from bothways.tasks.scores import rounded
+from bothways.tasks.statistics import Statistics, Sums, by_class, divided, f1_scores
 from bothways.tasks.task import Task, closeness, softmax
 from bothways.tasks.temperature import softmax_temperature
 from bothways.tokenizer import Encoding, Text

@@ -17,7 +17,7 @@ from bothways.errors import InputError
 from bothways.model.config import OutputConfig, OutputKind
 from bothways.model.outputs import OutputLayer
 from bothways.tasks.evidence import Explainable
-from bothways.tasks.metrics import Statistics, Sums
+from bothways.tasks.statistics import Statistics, Sums
 from bothways.tokenizer import Encoding, Text
 
 Value = Any
@@ -241,7 +241,7 @@ class Task(Explainable):
 
     @abstractmethod
     def statistics(self, expected: list[Target], probabilities: Sequence[np.ndarray]) -> Statistics:
-        """Of each of some rows what its metrics are counted from; all rows say something (`tasks.metrics`)."""
+        """Of each of some rows what its metrics are counted from; all rows say something (`tasks.statistics`)."""
 
     def goodness(self, metrics: Mapping[str, Any]) -> float:
         """The metric by which models are chosen, out of what `metrics` gave; 0 if nothing was measured."""

@@ -21,8 +21,8 @@ from bothways.evaluation.sections.parts import (
     Section,
     rates,
 )
-from bothways.tasks.metrics import BINS
 from bothways.tasks.single import SingleLabel
+from bothways.tasks.statistics import BINS
 
 MATRIX_CLASSES = 12
 """With more classes a matrix is no picture any more; the pairs most confused are listed."""
