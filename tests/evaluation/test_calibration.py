@@ -15,12 +15,13 @@ from sklearn.covariance import LedoitWolf
 from bothways import InputError, TextClassifier
 from bothways.batch import Predictions
 from bothways.cli import main
-from bothways.evaluation.calibration import calibrate
+from bothways.evaluation.calibration import calibrate, reliability
 from bothways.evaluation.rejection import rows_of_each_class, threshold_of
 from bothways.formats.reading import load_model
 from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine, load_classifier
 from bothways.model.config import EncoderConfig, OutputConfig
+from bothways.tasks.metrics import Metrics
 from bothways.tasks.multi import MultiLabel, best_threshold
 from bothways.tasks.single import SingleLabel
 from bothways.tasks.temperature import sigmoid_temperature, softmax_temperature
@@ -73,6 +74,44 @@ def test_a_threshold_is_where_f1_is_best() -> None:
     output = task.calibrated(Predictions([None] * 8, {"x": logits}, {}), list(present.astype(np.float32)[:, None]))  # type: ignore[list-item]
     decided = MultiLabel(output).decide(MultiLabel(output).probabilities(Predictions([], {"x": logits}, {})))
     assert decided[:, 0].tolist() == present.tolist()
+
+
+def topics(rows: int, seed: int) -> tuple[Predictions, list[np.ndarray]]:
+    """Logits of 20 labels that say little about which of them are present."""
+    random = np.random.default_rng(seed)
+    present = random.random((rows, 20)) < 0.15
+    logits = (random.normal(size=present.shape) + present - 1).astype(np.float32)
+    return Predictions([None] * rows, {"x": logits}, {}), list(present.astype(np.float32))  # type: ignore[list-item]
+
+
+def test_thresholds_are_measured_on_rows_they_were_not_fitted_to() -> None:
+    """Fitted to 200 rows they are a tenth better there than on others; what is told is not."""
+    task = MultiLabel(OutputConfig(name="x", kind="multi", labels=tuple("abcdefghijklmnopqrst")))
+    predictions, targets = topics(200, seed=0)
+    fitted = MultiLabel(task.calibrated(predictions, targets))
+
+    def f1(rows: tuple[Predictions, list[np.ndarray]]) -> float:
+        metrics = Metrics(fitted)
+        metrics.add(rows[1], fitted.probabilities(rows[0]))
+        return metrics.result()["macro_f1"]
+
+    told = reliability(task, predictions, targets)
+    assert told is not None
+    same, new = f1((predictions, targets)), f1(topics(5000, seed=1))
+    assert same > new + 0.05
+    assert told["measured"]["macro_f1"] == pytest.approx(new, abs=0.03)
+    assert told["measured"]["examples"] == 200
+
+
+def test_rows_that_say_something_are_halved_wherever_they_stand() -> None:
+    """As in two tables of different outputs whose rows alternate."""
+    task = MultiLabel(OutputConfig(name="x", kind="multi", labels=tuple("abcdefghijklmnopqrst")))
+    predictions, targets = topics(200, seed=0)
+    silent = [np.full(20, np.nan, np.float32) if row % 2 else target for row, target in enumerate(targets)]
+    told = reliability(task, predictions, silent)
+    assert told is not None
+    assert told["measured"]["examples"] == 100
+    assert told["after"] != told["before"]
 
 
 def test_prediction_sets_are_those_of_mapie_and_cover_what_they_promise() -> None:

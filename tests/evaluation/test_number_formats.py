@@ -21,6 +21,7 @@ from bothways.formats.writing import save_model
 from bothways.hardware import int8_bits
 from bothways.inference.engine import Engine
 from bothways.model.config import EncoderConfig, Int8Agreement, OutputConfig
+from bothways.tasks.statistics import wilson_interval
 from bothways.tokenizer import Tokenizer
 
 LABEL = OutputConfig(name="label", kind="single", labels=("a", "b", "c"))
@@ -48,7 +49,9 @@ def test_the_share_of_equal_labels_is_counted(encoder_config: EncoderConfig, tok
     ]
     assert found is not None
     assert found.rows == 300
-    assert found.agreement == pytest.approx(float(np.mean(logits[0] == logits[1])), abs=1e-4)
+    equal = logits[0] == logits[1]
+    assert found.agreement == pytest.approx(float(np.mean(equal)), abs=1e-4)
+    assert found.at_least == pytest.approx(wilson_interval(equal.sum(), 300)[0], abs=1e-4)
 
 
 def test_a_model_without_labels_and_a_machine_without_int8_say_nothing(

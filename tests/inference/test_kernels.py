@@ -438,15 +438,13 @@ def test_the_fastest_format_that_gives_the_same_answers_is_chosen(monkeypatch: p
 
 
 @needs_kernels
-@pytest.mark.parametrize(
-    ("rows", "agreement", "chosen"), [(200, 0.995, "int8"), (199, 1.0, "int16"), (900, 0.994, "int16")]
-)
+@pytest.mark.parametrize(("at_least", "chosen"), [(0.99, "int8"), (0.9899, "int16"), (0.0, "int16")])
 def test_int8_is_used_unasked_only_where_it_agrees(
-    monkeypatch: pytest.MonkeyPatch, rows: int, agreement: float, chosen: str
+    monkeypatch: pytest.MonkeyPatch, at_least: float, chosen: str
 ) -> None:
     monkeypatch.delenv(PRECISION_VARIABLE, raising=False)
     monkeypatch.setattr(hardware, "fast_in_bf16", lambda device: False)
     monkeypatch.setattr(hardware, "int8_bits", lambda: 8)
     bert = lively(SHAPE, FIRST)
-    bert.config = replace(bert.config, int8=Int8Agreement(rows=rows, agreement=agreement))
+    bert.config = replace(bert.config, int8=Int8Agreement(rows=500, agreement=1.0, at_least=at_least))
     assert backend.TorchBackend(bert, ["first"], device=CPU).precision == chosen

@@ -15,7 +15,7 @@ from bothways.model.config import OutputConfig
 from bothways.tasks import TASKS
 from bothways.tasks.metrics import SAMPLE, Metrics
 from bothways.tasks.regression import ranks
-from bothways.tasks.statistics import wilson_interval
+from bothways.tasks.statistics import confidence_statistics, reliability, wilson_interval
 from bothways.tasks.tags import entities
 
 
@@ -75,6 +75,13 @@ def test_expected_calibration_error_by_hand() -> None:
     assert result["expected_calibration_error"] == pytest.approx(0.5 * 0.4 + 0.5 * 0.0, abs=1e-6)
     assert [b["examples"] for b in result["bins"]] == [10, 10]
     assert [b["accuracy"] for b in result["bins"]] == pytest.approx([0.6, 0.5])
+
+
+def test_a_row_of_nan_is_in_no_bin() -> None:
+    found = confidence_statistics(np.array([0.9, np.nan]), np.array([True, False]))
+    result = reliability({name: statistic.sum(0) for name, statistic in found.items()})
+    assert result["expected_calibration_error"] == pytest.approx(0.1)
+    assert [one["examples"] for one in result["bins"]] == [1]
 
 
 def test_intervals_hold_what_they_promise() -> None:

@@ -35,7 +35,9 @@ def calibrate(
 
     Returns by output what came of it, `{"temperature": t, "before": e, "after": e, "bins": […], "known": share}`, where
     e is the expected calibration error. That of after is honest: each half of the rows is measured with the temperature
-    of the other half. Outputs with fewer than `FEWEST` rows that say something stay as they are.
+    and thresholds of the other half. So are all metrics, in "measured", which is empty where there are more than `MOST`
+    rows, of which few numbers learn nothing that other rows lack. Outputs with fewer than `FEWEST` rows that say
+    something stay as they are.
     """
     rows = held_out.take(np.sort(np.random.default_rng(seed).permutation(len(held_out))[:MOST]))
     engine = Engine(bert, tokenizer)
@@ -54,6 +56,8 @@ def calibrate(
         bert.configure(output)
         if measured is not None:
             told[task.name] = {"temperature": output.temperature, **measured}
+            if len(rows) < len(held_out):
+                told[task.name]["measured"] = {}
         if task.exclusive:
             detector = fit_detector(bert, engine, task, train, seed=seed)
             distances = detector.distances(engine.represent(encodings, output.reads))
@@ -65,13 +69,15 @@ def calibrate(
 
 
 def reliability(task: Task, predictions: Predictions, targets: Sequence[Target]) -> dict[str, Any] | None:
-    """The expected calibration error before and after; None for a kind of output without probabilities."""
+    """The expected calibration error before and after, and all metrics after; None for a kind of output without
+    probabilities."""
     as_it_is, honest = Metrics(task), Metrics(task)
     as_it_is.add(targets, task.probabilities(predictions))
-    halves = [list(range(first, len(targets), 2)) for first in (0, 1)]
+    labelled = [row for row, target in enumerate(targets) if task.labelled(target)]
+    halves = labelled[::2], labelled[1::2]
     for rows, others in (halves, halves[::-1]):
         fitted = TASKS[task.kind](task.calibrated(part(predictions, others), [targets[i] for i in others]))
-        honest.add([targets[i] for i in rows], fitted.probabilities(part(predictions, rows)))
+        honest.add([targets[i] for i in rows], fitted.probabilities(part(predictions, rows)), fitted)
     before, after = as_it_is.result(), honest.result()
     if "expected_calibration_error" not in before:
         return None
@@ -80,6 +86,7 @@ def reliability(task: Task, predictions: Predictions, targets: Sequence[Target])
         "after": after["expected_calibration_error"],
         "bins_before": before["bins"],
         "bins": after["bins"],
+        "measured": after,
     }
 
 

@@ -9,9 +9,8 @@ from bothways.batch import Reads
 from bothways.errors import InputError
 from bothways.long_texts import LongTexts, Selection, covered, selection_of
 
-FEWEST_COMPARED, LEAST_AGREEMENT = 200, 0.995
-"""Without so many rows, or with a lower share of equal answers, a model is not used in int8 unless that is asked for.
-"""
+LEAST_AGREEMENT = 0.99
+"""Unless so many answers are sure to stay the same, a model is not used in int8 where it was not asked for."""
 
 OutputKind = Literal["masked_lm", "next_sentence", "single", "multi", "regression", "tags", "mahalanobis", "vector"]
 """What an output layer decides; one class of `model.outputs` for each."""
@@ -142,17 +141,21 @@ class Int8Agreement:
     """So many were compared."""
     agreement: float
     """The share of them to which every output gave the same answer."""
+    at_least: float = 0.0
+    """The lower end of its 95 % interval: few rows that all agree are no certainty."""
     bits: int = 8
     """Those of activations (`hardware.int8_bits`)."""
 
     def __post_init__(self) -> None:
-        if self.rows < 0 or not 0 <= self.agreement <= 1 or self.bits not in (7, 8):
-            raise InputError("rows of int8 must be 0 or more, agreement from 0 to 1, and bits 7 or 8.")
+        if self.rows < 0 or not 0 <= self.at_least <= self.agreement <= 1 or self.bits not in (7, 8):
+            raise InputError(
+                "rows of int8 must be 0 or more, agreement from 0 to 1, at_least no more, and bits 7 or 8."
+            )
 
     @property
     def enough(self) -> bool:
         """Whether int8 may be used where nothing else was asked for."""
-        return self.rows >= FEWEST_COMPARED and self.agreement >= LEAST_AGREEMENT
+        return self.at_least >= LEAST_AGREEMENT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,15 +39,18 @@ class Metrics:
         self.sample: np.ndarray | None = None
         self.places = np.empty(0)
 
-    def add(self, expected: Sequence[Target], probabilities: Sequence[np.ndarray] | np.ndarray) -> None:
-        """Count some rows: their targets, and what the model says of each."""
+    def add(
+        self, expected: Sequence[Target], probabilities: Sequence[np.ndarray] | np.ndarray, task: Task | None = None
+    ) -> None:
+        """Count some rows: their targets, and what the model says of each. `task`: the one that decides about these
+        rows, if it has other thresholds."""
         told = [i for i, target in enumerate(expected) if self.task.labelled(target)]
         if not told:
             return
         targets, found = [expected[i] for i in told], [probabilities[i] for i in told]
         self.examples += len(told)
         counts = self.random.poisson(1.0, (REPLICATES, len(told))).astype(np.float32)
-        for name, statistic in self.task.statistics(targets, found).items():
+        for name, statistic in (task or self.task).statistics(targets, found).items():
             self.sums[name] = self.sums.get(name, 0.0) + np.asarray(statistic.sum(0), np.float64)
             self.replicates[name] = self.replicates.get(name, 0.0) + (counts @ statistic).astype(np.float64)
         self._keep(self.task.pairs(targets, found))

@@ -63,10 +63,13 @@ def by_class(sums: Sums, labels: Sequence[str]) -> dict[str, dict[str, float | i
 
 
 def confidence_statistics(confidence: np.ndarray, right: np.ndarray) -> dict[str, csr_array]:
-    """What a reliability diagram is drawn from: (rows,) how sure the model is, and whether it is right."""
+    """What a reliability diagram is drawn from: (rows,) how sure the model is, and whether it is right. A row of NaN is
+    in no bin."""
+    told = np.isfinite(confidence)
+    confidence, right = np.where(told, confidence, 0.0), np.where(told, right, 0.0)
     which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     return {
-        "bin_examples": one_hot(which, BINS),
+        "bin_examples": one_hot(which, BINS, told.astype(float)),
         "bin_confidence": one_hot(which, BINS, confidence),
         "bin_right": one_hot(which, BINS, right),
     }

@@ -53,14 +53,13 @@ def of_multi(
         ],
         max(0, len(labels) - texts.lines),
     )
-    f1 = 2 * right.sum() / max(1, predicted.sum() + there.sum())
-    whole = percent(float((truth == found).all(-1).mean()))
+    whole, n, f1 = percent(metrics["accuracy"]), metrics["examples"], metrics["micro_f1"]
     return Section(
         name=task.name,
         number=number,
         sentence=Words(
-            f"All labels are right for {whole} of {len(rows):,} texts; F1 over all labels (micro) is {f1:.3f}.",
-            f"{len(rows):,} 条文本中有 {whole} 的全部标签都正确；所有标签的 F1（微平均）为 {f1:.3f}。",
+            f"All labels are right for {whole} of {n:,} texts; F1 over all labels (micro) is {f1:.3f}.",
+            f"{n:,} 条文本中有 {whole} 的全部标签都正确；所有标签的 F1（微平均）为 {f1:.3f}。",
         ),
         grids=[grid],
         mistakes=mistakes,

@@ -37,16 +37,16 @@ def of_regression(
     mistakes = texts.take(SEVERE, index, example)
     drawn = np.unique(np.linspace(0, len(rows) - 1, MOST_POINTS).astype(int))
     varies = np.ptp(truth) > 0 and np.ptp(found) > 0
-    r = f"{np.corrcoef(truth, found)[0, 1]:.3f}" if varies else "–"
-    off, guess = f"{error.mean():.3g}", f"{np.abs(truth - np.median(truth)).mean():.3g}"
+    r = f"{metrics['pearson']:.3f}" if varies else "–"
+    off, guess = f"{metrics['mean_absolute_error']:.3g}", f"{np.abs(truth - np.median(truth)).mean():.3g}"
+    n = metrics["examples"]
     return Section(
         name=task.name,
         number=number,
         sentence=Words(
-            f"Off by {off} on average on {len(rows):,} texts; always answering {np.median(truth):.4g} would be off by "
+            f"Off by {off} on average on {n:,} texts; always answering {np.median(truth):.4g} would be off by "
             f"{guess}. Correlation (Pearson) {r}.",
-            f"在 {len(rows):,} 条文本上平均相差 {off}；若总是回答 {np.median(truth):.4g}，则相差 {guess}。"
-            f"皮尔逊相关系数 {r}。",
+            f"在 {n:,} 条文本上平均相差 {off}；若总是回答 {np.median(truth):.4g}，则相差 {guess}。皮尔逊相关系数 {r}。",
         ),
         charts=[
             scatter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from bothways.evaluation.sections.parts import (
     rates,
 )
 from bothways.tasks.single import SingleLabel
-from bothways.tasks.statistics import BINS
 
 MATRIX_CLASSES = 12
 """With more classes a matrix is no picture any more; the pairs most confused are listed."""
@@ -52,9 +51,9 @@ def of_single(
     return Section(
         name=task.name,
         number=number,
-        sentence=sentence_of_single(labels, truth, found, metrics),
-        charts=[reliability((output.calibration or {}).get("bins") or bins_of(sure, truth == found))],
-        notes=[calibration_note(output, sure, truth == found)],
+        sentence=sentence_of_single(metrics),
+        charts=[reliability((output.calibration or {}).get("bins") or metrics["bins"])],
+        notes=[calibration_note(output, metrics)],
         labels=labels if square else [],
         matrix=[[cells[i, j] for j in range(len(labels))] for i in range(len(labels))] if square else [],
         confused=[] if square else [cell for cell in filled if not cell.right][: min(MOST_CELLS, texts.lines)],
@@ -67,18 +66,18 @@ def of_single(
     )
 
 
-def sentence_of_single(labels: list[str], truth: np.ndarray, found: np.ndarray, metrics: dict[str, Any]) -> Words:
+def sentence_of_single(metrics: dict[str, Any]) -> Words:
     """How good it is, beside the answer that needs no model."""
-    right, n = float((truth == found).mean()), len(truth)
-    common = int(np.bincount(truth, minlength=len(labels)).argmax())
-    share = float((truth == common).mean())
+    right, n, classes = metrics["accuracy"], metrics["examples"], metrics["classes"]
+    common = max(classes, key=lambda label: classes[label]["examples"])
+    share, common = classes[common]["examples"] / n, excerpt(common, 40)
     span = (metrics.get("intervals") or {}).get("accuracy")
     en = f" (95 % interval {percent(span[0])} to {percent(span[1])})" if span else ""
     zh = f"（95% 区间 {percent(span[0])} 至 {percent(span[1])}）" if span else ""
     return Words(
-        f"Right on {percent(right)} of {n:,} texts{en}. Always answering “{labels[common]}” would be right on "
+        f"Right on {percent(right)} of {n:,} texts{en}. Always answering “{common}” would be right on "
         f"{percent(share)}.",
-        f"在 {n:,} 条文本上答对 {percent(right)}{zh}。若总是回答“{labels[common]}”，只能答对 {percent(share)}。",
+        f"在 {n:,} 条文本上答对 {percent(right)}{zh}。若总是回答“{common}”，只能答对 {percent(share)}。",
     )
 
 
@@ -123,44 +122,21 @@ def grid_of_classes(labels: list[str], counts: np.ndarray, most: int) -> Grid:
     )
 
 
-def bins_of(sure: np.ndarray, right: np.ndarray, count: int = 10) -> list[dict[str, float]]:
-    """Answers by their confidence, in bins of equal width (arXiv 1706.04599, section 2); one of NaN is in none."""
-    known = np.isfinite(sure)
-    sure, right = sure[known], right[known]
-    bin_of = np.minimum((sure * count).astype(int), count - 1)
-    return [
-        {
-            "confidence": float(sure[bin_of == b].mean()),
-            "accuracy": float(right[bin_of == b].mean()),
-            "examples": int((bin_of == b).sum()),
-        }
-        for b in range(count)
-        if (bin_of == b).any()
-    ]
-
-
-def calibration_error(bins: Sequence[dict[str, float]]) -> float:
-    """Expected calibration error (arXiv 1706.04599, equation 3)."""
-    total = sum(one["examples"] for one in bins)
-    return sum(one["examples"] / total * abs(one["accuracy"] - one["confidence"]) for one in bins)
-
-
-def calibration_note(output: OutputObservation, sure: np.ndarray, right: np.ndarray) -> Words:
+def calibration_note(output: OutputObservation, metrics: dict[str, Any]) -> Words:
     """How far its probabilities can be believed."""
     if output.calibration is None:
-        error = calibration_error(bins_of(sure, right, BINS))  # in as many as the figure above
+        error = percent(metrics["expected_calibration_error"])
         return Words(
-            f"Its probabilities are off by {percent(error)} on average (expected calibration error).",
-            f"其概率平均偏离 {percent(error)}（期望校准误差 ECE）。",
+            f"Its probabilities are off by {error} on average (expected calibration error).",
+            f"其概率平均偏离 {error}（期望校准误差 ECE）。",
         )
     before, after = (percent(float(output.calibration[when])) for when in ("before", "after"))
     temperature = f"{float(output.calibration['temperature']):.2f}"
     return Words(
         f"Its probabilities are off by {after} on average (expected calibration error), {before} before they were "
-        f"calibrated with the temperature {temperature}. That is of rows to which the temperature was not fitted; the "
-        f"expected calibration error above is of the rows to which it was.",
+        f"calibrated with the temperature {temperature}: each half of the rows with the temperature of the other half.",
         f"其概率平均偏离 {after}（期望校准误差 ECE）；以温度 {temperature} 校准之前为 {before}。"
-        f"这是在未用来拟合温度的数据上测得的；上面的期望校准误差来自拟合温度所用的数据。",
+        f"每一半数据都用另一半拟合的温度来测量。",
     )
 
 

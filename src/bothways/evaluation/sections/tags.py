@@ -46,18 +46,16 @@ def of_tags(task: Tags, number: int, output: OutputObservation, metrics: dict[st
         return Example(place, text, tagged(expected), tagged(decided), f"{sure:.2f}")
 
     mistakes = texts.take(SEVERE, sorted(wrong, key=lambda row: -wrong[row][0]), example)
-    words = sum(map(len, truth))
-    right = sum(e == d for es, ds in zip(truth, found, strict=True) for e, d in zip(es, ds, strict=True))
+    right, n = percent(metrics["accuracy"]), metrics["examples"]
     grid = grid_of_tags(truth, found, scheme=has_scheme(task.output.labels), most=texts.lines)
     f1 = metrics.get("f1")
     return Section(
         name=task.name,
         number=number,
         sentence=Words(
-            f"Right for {percent(right / max(1, words))} of {words:,} words"
+            f"Right for {right} of the words of {n:,} texts"
             + (f"; F1 over whole entities is {f1:.3f}." if f1 is not None else "."),
-            f"{words:,} 个词中答对 {percent(right / max(1, words))}"
-            + (f"；完整实体的 F1 为 {f1:.3f}。" if f1 is not None else "。"),
+            f"{n:,} 条文本的词中答对 {right}" + (f"；完整实体的 F1 为 {f1:.3f}。" if f1 is not None else "。"),
         ),
         grids=[grid],
         mistakes=mistakes,
