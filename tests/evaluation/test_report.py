@@ -86,6 +86,19 @@ def findings(*outputs: OutputObservation, texts: list | None = None) -> Observat
     )
 
 
+def test_what_early_stopping_went_by_is_drawn() -> None:
+    found = findings(single(["bad", "good"], 20))
+    told = "After each epoch, on held-out rows: the best was kept"
+    assert told not in Page(report_page(found)).words
+    assert told in Page(report_page(replace(found, followed={"log_loss": [(3, 1.5), (6, 1.2)]}))).words
+
+
+def test_figures_are_those_of_all_rows_where_a_sample_is_drawn() -> None:
+    found = findings(single(["bad", "good"], 200))
+    found.metrics["outputs"]["label"] |= {"accuracy": 0.9234, "examples": 100_000}
+    assert "Right on 92.3 % of 100,000 texts" in Page(report_page(found)).words
+
+
 def test_a_sample_is_told_as_one() -> None:
     found = findings(single(["bad", "good"], 200))
     assert "shown here" not in Page(report_page(found)).words

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from conftest import films
 
+from bothways.cli.shared import flags_given
 from bothways.errors import InputError
 from bothways.evaluation.evaluate import evaluate_file
 from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.data import read_data
 from bothways.finetuning.run import Finetuned, Training, as_task, finetune
-from bothways.finetuning.search import Search
+from bothways.finetuning.search import Search, space_around
 from bothways.finetuning.seeds import Seeds, goodness
 from bothways.inference.engine import Engine, load_classifier
 
@@ -84,6 +85,17 @@ def test_a_search_keeps_the_best_and_tells_all(
     assert f"Trial {len(trials)}: " in err
     held_out = evaluate_file(Engine(*load_classifier(out)), table)  # it is what was written
     assert held_out["examples"] == 120
+
+
+def test_what_is_given_stays_though_it_is_the_usual_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"learning_rate": 1e-3, "epochs": 4, "batch_size": 32, "dropout": 0.0}
+    assert set(space_around(settings, FinetuningConfig())) == set(settings)
+    monkeypatch.setattr("sys.argv", ["bothways", "finetune", "--batch-size", "32", "--no-compile", "--seed=0"])
+    assert flags_given() == {"batch_size", "compile", "seed"}
+    assert set(space_around(settings, FinetuningConfig(), flags_given())) == set(settings) - {"batch_size"}
+    of_a_file = FinetuningConfig(batch_size=16, seed=7, epochs=2)
+    chosen = of_a_file.changed_by(FinetuningConfig(), flags_given())
+    assert (chosen.batch_size, chosen.seed, chosen.epochs) == (32, 0, 2)
 
 
 def test_a_search_proposes_the_same_for_the_same_seed(table: Path, encoder_directory: Path) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
 
 from bothways.errors import InputError
+from bothways.serving import models
 from bothways.serving.config import KEY_VARIABLE, ServingConfig
-from bothways.serving.models import Source
+from bothways.serving.models import Generation, Source
 from bothways.serving.run import key_of, listening, serve
 from serving.test_robustness import answers_health, until
 
@@ -68,6 +72,57 @@ def test_a_port_in_use_is_told() -> None:
         with pytest.raises(InputError, match="name another --port"):
             with listening(ServingConfig(port=taken.getsockname()[1])):
                 pass
+
+
+class Read(NamedTuple):
+    """What stands for a model that was read."""
+
+    name: str
+    source: str
+    version: int
+
+
+def test_a_slow_reading_overwrites_no_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has announced version 1, which is read slowly here while somebody asks for version 2."""
+    version, slow, reading = 0, threading.Event(), threading.Event()
+
+    def load(name: str, source: str) -> Read:
+        found = Read(name, source, version)
+        if version == 1:
+            reading.set()
+            assert slow.wait(20)
+        if version == 3:
+            raise MemoryError
+        return found
+
+    monkeypatch.setattr(models, "load", load)
+    shared = tmp_path / "reloads"
+    here, other = (models.Models([Source("x", "x")], generation=Generation(shared)) for _ in range(2))
+
+    async def both() -> None:
+        nonlocal version
+        following = asyncio.ensure_future(here.follow(0.01))
+        version = 1
+        assert other._generation is not None
+        other._generation.announce()
+        assert await asyncio.to_thread(reading.wait, 20)
+        version = 2
+        asked = asyncio.ensure_future(here.reload())
+        await asyncio.sleep(0.05)
+        slow.set()
+        await asked
+        assert here.get("x").version == 2  # type: ignore[attr-defined]
+        version = 3
+        other._generation.announce()
+        await asyncio.sleep(0.2)
+        version = 4
+        other._generation.announce()
+        while here.get("x").version != 4:  # type: ignore[attr-defined]
+            assert not following.done(), "what went wrong once ends nothing"
+            await asyncio.sleep(0.01)
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(both(), 60))
 
 
 @pytest.mark.slow

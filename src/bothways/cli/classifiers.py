@@ -14,6 +14,7 @@ from bothways.cli.shared import (
     ToldInOneSentence,
     declared_columns,
     files_of,
+    flags_given,
     in_task_file,
     load_engine,
     located,
@@ -152,7 +153,7 @@ def finetune(
         raise InputError("Give one of --train, a table, and --task, a file that names several.")
     if search is not None and seeds != 1:
         raise InputError("--search and --seeds go one after the other: give what was found together with --seeds.")
-    strategy = Seeds(seeds) if seeds != 1 else once if search is None else Search(minutes=search)
+    strategy = Seeds(seeds) if seeds != 1 else once if search is None else Search(search, flags_given())
     use: dict[str, Any] = {"encoder": encoder, "strategy": strategy, "overwrite": overwrite}
     use["keep_rows"] = keep_examples
     if train is not None:
@@ -161,7 +162,7 @@ def finetune(
     else:
         in_task_file(dev=dev, text=text, text_pair=text_pair, label=label, output=output or None)
         several = read_task(task or "")
-        done = recipe(several, out, config=several.settings.changed_by(config), **use)
+        done = recipe(several, out, config=several.settings.changed_by(config, flags_given()), **use)
     show_metrics(done.metrics)
     say(f"The classifier is in {out}; try: bothways classify {out} FILE")
 

@@ -41,6 +41,12 @@ def declared_columns(text: str, text_pair: str | None, label: str | None, output
     return Columns(text=text, text_pair=text_pair, labels=tuple(labels))
 
 
+def flags_given() -> frozenset[str]:
+    """The settings that stand on the command line, by name: such a one counts though it says what would hold anyway."""
+    flags = (word[2:].split("=")[0] for word in sys.argv[1:] if word.startswith("--"))
+    return frozenset(flag.removeprefix("no-").replace("-", "_") for flag in flags)
+
+
 def in_task_file(**flags: object) -> None:
     """Refuse flags about a table beside a task file."""
     for name, value in flags.items():

@@ -151,5 +151,5 @@ def resolved(
 
 def settings_to_match(config: ResolvedConfig) -> dict[str, Any]:
     """The settings that decide the numbers of a run."""
-    others = ("checkpoint_minutes", "evaluate_every", "shard")
+    others = ("checkpoint_minutes", "evaluate_every")
     return {name: value for name, value in asdict(config).items() if name not in others}

@@ -66,8 +66,8 @@ class Observation:
     """One for each output layer."""
     losses: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     """By output: (update, loss)."""
-    dev: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    """By name: (update, metric on rows held out); early stopping goes by it."""
+    followed: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    """By metric that early stopping goes by: (update, what it was on the rows to evaluate on)."""
     checks: Sequence[Mapping[str, Any]] = ()
     """What is to be known of the table: `{"check", "count", "share", "sentence", "examples"}` each."""
 

@@ -128,14 +128,14 @@ def curves(findings: Observation) -> list[Chart]:
         x_title=updates,
         y_title=Words("loss", "损失"),
     )
-    dev = lines(
-        dict(list(findings.dev.items())[:MOST_OUTPUTS]),
-        caption=Words("On held-out rows, while it trained", "训练过程中留出数据上的表现"),
+    followed = lines(
+        {name.replace("_", " "): points for name, points in findings.followed.items()},
+        caption=Words("After each epoch, on held-out rows: the best was kept", "每轮之后在留出数据上：保留最好的一轮"),
         x_title=updates,
         y_title=Words("metric", "指标"),
-        shares=True,
+        shares=all(0 <= value <= 1 for points in findings.followed.values() for _, value in points),
     )
-    return [chart for chart in (losses, dev) if chart is not None]
+    return [chart for chart in (losses, followed) if chart is not None]
 
 
 def commands(findings: Observation) -> list[tuple[Words, str]]:

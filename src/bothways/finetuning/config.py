@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -119,11 +120,11 @@ class FinetuningConfig(Settings):
         self.require(0 <= self.held_out < 1, "held_out", "a share of at least 0 and below 1")
         self.require(self.coverage is None or 0 < self.coverage < 1, "coverage", "a share above 0 and below 1")
 
-    def changed_by(self, given: FinetuningConfig) -> FinetuningConfig:
-        """These settings, but what `given` sets otherwise than the defaults."""
-        values = {known.name: getattr(given, known.name) for known in fields(FinetuningConfig)}
-        defaults = {known.name: known.default for known in fields(FinetuningConfig)}
-        return replace(self, **{name: value for name, value in values.items() if value != defaults[name]})
+    def changed_by(self, other: FinetuningConfig, names: Collection[str]) -> FinetuningConfig:
+        """These settings, but those of `names` as `other` has them."""
+        return replace(
+            self, **{known.name: getattr(other, known.name) for known in fields(self) if known.name in names}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,8 @@ class EarlyStopping:
         what is done to a model when training ends."""
         self.metric, self.dev, self.tokenizer = metric, dev, tokenizer
         self.epoch_ends, self.finish = set(epoch_ends), finish
+        self.sign = -1 if metric.endswith(("_error", "_loss")) else 1
+        """Larger is better, or smaller."""
         self.history: list[tuple[int, float]] = []
         """(update, the metric), an entry each epoch."""
         self.best: dict[str, Tensor] = {}
@@ -45,7 +47,7 @@ class EarlyStopping:
         self.best_update = 0
 
     def value(self, bert: Bert) -> float:
-        """The metric on the rows to evaluate on, larger for better; of several outputs that have it the mean.
+        """The metric on the rows to evaluate on; of several outputs that have it the mean.
 
         Raises InputError if none has it.
         """
@@ -56,7 +58,7 @@ class EarlyStopping:
             raise InputError(
                 f"--early-stopping {self.metric!r} is measured for no output; choose one of {', '.join(sorted(known))}."
             )
-        return float(np.mean(found)) * (-1 if self.metric.endswith(("_error", "_loss")) else 1)
+        return float(np.mean(found))
 
     def __call__(self, bert: Bert, log: TrainingLog) -> bool:
         """Evaluate if an epoch has ended. Returns whether there was no better one for `PATIENCE` epochs."""
@@ -65,7 +67,7 @@ class EarlyStopping:
         candidate = copy.deepcopy(bert).eval()
         self.finish(candidate)
         value = self.value(candidate)
-        if not self.history or value > max(earlier for _, earlier in self.history):
+        if all(self.sign * value > self.sign * earlier for _, earlier in self.history):
             self.best, self.best_update = candidate.state_dict(), log.updates
         self.history.append((log.updates, value))
         return sum(update > self.best_update for update, _ in self.history) >= PATIENCE

@@ -169,4 +169,5 @@ def fit_once(
     else:
         stopping.restore(bert)
         log.best_update = stopping.best_update
+        log.followed = {config.early_stopping: stopping.history}
     return log

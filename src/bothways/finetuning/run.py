@@ -186,6 +186,7 @@ def observation_of(done: Finetuned, data: Data, encoder: str, out: str | os.Path
         rows=seen.rows,
         outputs=outputs,
         losses=done.log.losses,
+        followed=done.log.followed,
         checks=done.metrics["checks"],
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ class Search:
     """
 
     minutes: float
+    fixed: Collection[str] = ()
+    """Settings that stay as they are though they are the usual ones."""
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes < float("inf"):
@@ -52,7 +54,7 @@ class Search:
             raise InputError("--search needs rows to evaluate on: name a table with --dev, or hold rows out.")
         deadline = time.monotonic() + 60 * self.minutes
         best = training(config)
-        trials = Trials(study, config, best, deadline)
+        trials = Trials(study, config, best, deadline, self.fixed)
         while (proposed := trials.propose()) is not None:
             done = trials.train(training, proposed)
             if done is not None and goodness(done) > goodness(best):
@@ -68,13 +70,15 @@ class Search:
 class Trials:
     """The trainings of a search."""
 
-    def __init__(self, study: Study, config: FinetuningConfig, first: Finetuned, deadline: float) -> None:
+    def __init__(
+        self, study: Study, config: FinetuningConfig, first: Finetuned, deadline: float, fixed: Collection[str] = ()
+    ) -> None:
         """`first`: what the recipe's settings gave, around which the search goes."""
         import optuna
 
         self.study, self.config, self.deadline = study, config, deadline
         settings = first.metrics["training"]["settings"]
-        self.space = space_around(settings, config)
+        self.space = space_around(settings, config, fixed)
         self.epochs = settings["epochs"]
         self.seconds_per_epoch = first.log.seconds / self.epochs
         self.entries: list[dict[str, Any]] = []
@@ -150,8 +154,11 @@ def failed() -> Any:
     return optuna.trial.TrialState.FAIL
 
 
-def space_around(settings: Mapping[str, Any], config: FinetuningConfig) -> dict[str, BaseDistribution]:
-    """What is varied, and how far, around the recipe's `settings`: all but what the user has set in `config`."""
+def space_around(
+    settings: Mapping[str, Any], config: FinetuningConfig, fixed: Collection[str] = ()
+) -> dict[str, BaseDistribution]:
+    """What is varied, and how far, around the recipe's `settings`: all but what is `fixed` or the user has set in
+    `config`."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
     rate, epochs, batch = settings["learning_rate"], settings["epochs"], settings["batch_size"]
@@ -162,4 +169,4 @@ def space_around(settings: Mapping[str, Any], config: FinetuningConfig) -> dict[
         "dropout": FloatDistribution(0.0, max(0.2, settings["dropout"])),
     }
     defaults = {known.name: known.default for known in fields(FinetuningConfig) if known.default is not MISSING}
-    return {name: part for name, part in space.items() if getattr(config, name) == defaults[name]}
+    return {name: part for name, part in space.items() if name not in fixed and getattr(config, name) == defaults[name]}

@@ -34,6 +34,8 @@ class PretrainingConfig(Settings):
     compile: bool = True
     """If it trains on CUDA: fuse what lies between matrix products (torch.compile) and, in bf16 without dropout, record
     updates as CUDA graphs. Worth the first half minute in long runs."""
+    shard: bool = False
+    """With several processes: share out weights, gradients and moments, for models too large for one device."""
     masking_rate: float = 0.15
     """Share of words to be guessed."""
     whole_words: bool = True

@@ -182,7 +182,7 @@ class Generation:
         """This process has read its models again, so the others should."""
         with self.file.open("ab") as file:
             file.write(b"+")
-        self._seen = self._length()
+        self._seen += 1  # and not the length, which another process may have made longer meanwhile
 
     def has_passed(self) -> bool:
         """Whether another process has announced anything since it was last asked."""
@@ -231,20 +231,27 @@ class Models:
         """
         names = self.names if name is None else [self.get(name).name]
         async with self._reloading:
-            loop = asyncio.get_running_loop()
-            found = [await loop.run_in_executor(None, load, name, self.get(name).source) for name in names]
-            self._models.update({model.name: model for model in found})
+            found = await self._read_again(names)
             if self._generation is not None:
                 self._generation.announce()
+        return found
+
+    async def _read_again(self, names: Sequence[str]) -> list[ServedModel]:
+        """Whoever asks has `_reloading`, so that no older reading ends after this one."""
+        found = [await asyncio.to_thread(load, name, self.get(name).source) for name in names]
+        self._models.update({model.name: model for model in found})
         return found
 
     async def follow(self, every_seconds: float = 0.5) -> None:
         """Read models again whenever another process has, without end."""
         while self._generation is not None:
             await asyncio.sleep(every_seconds)
-            if self._generation.has_passed():
+            if not self._generation.has_passed():
+                continue
+            async with self._reloading:
                 try:
-                    found = [await asyncio.to_thread(load, name, self.get(name).source) for name in self.names]
-                    self._models.update({model.name: model for model in found})
+                    await self._read_again(self.names)
                 except InputError as error:
                     log.error("This worker goes on with what it had: %s", error)
+                except Exception:  # such as a lack of memory: the next announcement is to be heard all the same
+                    log.exception("This worker goes on with what it had.")

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from bothways.hardware import cores
 from bothways.serving.config import ServingConfig
 
 SHORT_LIFE = 10.0
@@ -26,8 +27,9 @@ class Workers:
     """The processes of a server, and the signals that end them."""
 
     def __init__(self, sources: Sequence[str], config: ServingConfig, key: str | None, sock: socket.socket) -> None:
-        self.arguments = (list(sources), config, key, sock)
-        self.number = config.workers
+        self.sock, self.number = sock, config.workers
+        threads = max(1, cores() // config.workers)
+        self.arguments = (list(sources), config, key, sock, threads)
         self.ends = threading.Event()
         self._began: dict[BaseProcess, float] = {}
 
@@ -41,7 +43,7 @@ class Workers:
                 processes = [self._start(Path(shared)) for _ in range(self.number)]
                 while not self.ends.wait(CHECK_SECONDS):
                     processes = [self._kept_alive(process, Path(shared)) for process in processes]
-                self.arguments[-1].close()  # else new connections would wait in vain
+                self.sock.close()  # else new connections would wait in vain
                 for process in processes:
                     process.terminate()
                 for process in processes:
@@ -67,9 +69,10 @@ class Workers:
         return self._start(shared)
 
 
-def work(sources: Sequence[str], config: ServingConfig, key: str | None, sock: socket.socket, shared: Path) -> None:
-    """One of several processes, with its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // config.workers)
+def work(
+    sources: Sequence[str], config: ServingConfig, key: str | None, sock: socket.socket, threads: int, shared: Path
+) -> None:
+    """One of several processes, with its share of the cores that all of them may use."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     metrics = shared / "metrics"
     metrics.mkdir(exist_ok=True)

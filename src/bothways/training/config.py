@@ -41,8 +41,6 @@ class Settings:
     compile: bool = False
     """If it trains on CUDA: fuse what lies between matrix products (torch.compile) and, in bf16 without dropout, record
     updates as CUDA graphs. Worth the first half minute in long runs."""
-    shard: bool = False
-    """With several processes: share out weights, gradients and moments, for models too large for one device."""
     seed: int = 0
     """Decides fresh weights, order, masking and dropout."""
 
@@ -88,6 +86,8 @@ class TrainingConfig(Settings):
     """How many times the learning rate the token embeddings have."""
     output_rate: float = 1.0
     """How many times the learning rate the output layers have."""
+    shard: bool = False
+    """Whether several processes share out weights, gradients and moments."""
 
     @classmethod
     def of(cls: type[Chosen], settings: Settings) -> Chosen:

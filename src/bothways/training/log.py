@@ -28,6 +28,8 @@ class TrainingLog:
     """How often training started anew, since it had collapsed; the rest is of the last time."""
     best_update: int | None = None
     """The update whose weights were kept by early stopping."""
+    followed: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """By metric that early stopping goes by: (update, what it was on the rows to evaluate on)."""
     seconds: float = 0.0
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     """By output layer: (update, mean loss since the entry before)."""
