@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -38,6 +38,9 @@ from bothways.tasks import tasks_of
 from bothways.tasks.single import SingleLabel
 from bothways.tokenizer import Text, Tokenizer
 from bothways.training.config import OptimizerName
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 OUTPUT = "label"
 
@@ -194,7 +197,7 @@ class TextClassifier(TextEstimator):
     @classmethod
     def load(
         cls, path: str | os.PathLike, *, revision: str | None = None, precision: NumberFormat | None = None
-    ) -> TextClassifier:
+    ) -> Self:
         """Read a model directory, or a model of the Hugging Face hub, with a single-label output; labels come back as
         what `fit` was given. `revision`: a branch, tag or commit of the hub's."""
         path = at_revision(path, revision)

@@ -15,6 +15,7 @@ from bothways.distillation.teacher import EncoderTeacher
 from bothways.distillation.texts import GivenText
 from bothways.errors import InputError
 from bothways.formats.writing import save_model
+from bothways.hardware import PRECISION_VARIABLE
 from bothways.model.config import EncoderConfig
 from bothways.tokenizer import Tokenizer
 
@@ -32,9 +33,12 @@ def write(directory: Path, pooling: dict, *modules: str, **files: dict) -> None:
 
 
 @pytest.mark.parametrize(("pooling", "first"), [({}, False), ({"pooling_mode_cls_token": True}, True)])
-def test_vectors_are_those_of_transformers(encoder_directory: Path, pooling: dict, first: bool) -> None:
+def test_vectors_are_those_of_transformers(
+    encoder_directory: Path, pooling: dict, first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import AutoModel
 
+    monkeypatch.setenv(PRECISION_VARIABLE, "fp32")
     write(encoder_directory, pooling, "Transformer", "Pooling", "Normalize")
     teacher = EncoderTeacher(encoder_directory)
     found = teacher.answers([GivenText(text) for text in TEXTS], 0)

@@ -26,9 +26,10 @@ from bothways.explanation.masked_words import predict_masked
 from bothways.explanation.result import Explanation
 from bothways.explanation.run import explain_text
 from bothways.explanation.show import show_explanation
-from bothways.explanation.words import read, words_in
+from bothways.explanation.words import chinese_parts, read, words_in
 from bothways.formats.writing import save_model
 from bothways.inference.engine import Engine
+from bothways.language import chinese_words
 from bothways.model.attention import packed_attention
 from bothways.model.bert import Bert
 from bothways.model.config import MASKED_LM, EncoderConfig, OutputConfig
@@ -183,14 +184,16 @@ def test_words_are_those_of_a_person_in_both_languages() -> None:
 
 
 def test_without_jieba_chinese_words_are_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bothways.explanation import words as module
+    def forget() -> None:
+        chinese_parts.cache_clear()
+        chinese_words.cache_clear()
 
-    module.chinese_words.cache_clear()
+    forget()
     monkeypatch.setitem(__import__("sys").modules, "jieba", None)
     try:
         assert list(words_in("服务员 ok")) == [(0, 1), (1, 2), (2, 3), (4, 6)]
     finally:
-        module.chinese_words.cache_clear()
+        forget()
 
 
 def test_every_token_of_a_text_belongs_to_the_word_it_is_a_piece_of(

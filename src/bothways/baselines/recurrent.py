@@ -27,7 +27,6 @@ from bothways.batching import by_length
 from bothways.classifier import OUTPUT, warn_if_truncated
 from bothways.errors import InputError
 from bothways.files.json_object import read_json_object
-from bothways.finetuning.config import ResolvedConfig
 from bothways.finetuning.examples import Examples
 from bothways.hardware import default_device, one_thread
 from bothways.model.config import EncoderConfig, OutputConfig
@@ -36,6 +35,7 @@ from bothways.model.text_model import TextModel
 from bothways.randomness import keeping_torch_state
 from bothways.tasks.single import SingleLabel
 from bothways.tokenizer import Encoding
+from bothways.training.config import TrainingConfig
 from bothways.training.loop import Report, train
 
 UNKNOWN = 0
@@ -146,30 +146,19 @@ class Recurrent(Baseline):
         if known is not None:
             start_with(self.model_.token_embedding, self.words_, known)
         task = SingleLabel(self.model_.outputs[0].config)  # type: ignore[arg-type]
-        config = self._config()
-        examples = Examples(self._encoded(words), {OUTPUT: targets.tolist()}, [task], config)
-        with one_thread():
-            train(self.model_, examples, config, report=Report(name=type(self).__name__, quiet=not self.verbose))
-
-    def _config(self) -> ResolvedConfig:
-        return ResolvedConfig(
-            learning_rate=self.learning_rate,
-            optimizer="adamw",
-            muon_every=1,
-            embedding_rate=1.0,
-            output_rate=1.0,
-            linear_probe=False,
+        examples = Examples(
+            self._encoded(words),
+            {OUTPUT: targets.tolist()},
+            [task],
             epochs=self.epochs,
             batch_size=self.batch_size,
-            max_length=self.max_length,
-            long_texts="head",
-            overlap=0,
-            pooling="mean",
-            dropout=self.dropout,
             micro_batch_tokens=BATCH_TOKENS,
-            precision="fp32",  # a step of a text is too small a product for bf16 to pay
             seed=self.seed,
         )
+        # In fp32: a step of a text is too small a product for bf16 to pay.
+        config = TrainingConfig(learning_rate=self.learning_rate, micro_batch_tokens=BATCH_TOKENS, seed=self.seed)
+        with one_thread():
+            train(self.model_, examples, config, report=Report(name=type(self).__name__, quiet=not self.verbose))
 
     def _built(self, width: int, classes: int) -> RecurrentModel:
         embedding = nn.Embedding(len(self.words_) + 1, width)

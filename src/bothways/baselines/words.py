@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable
-from functools import cache
 
-from bothways.errors import InputError
+from bothways.language import chinese_words
 
 RUNS = re.compile(r"[\u3400-\u9fff]+|[^\u3400-\u9fff]+")
 """Chinese characters, or others."""
@@ -41,15 +38,3 @@ def characters_and_neighbours_of(text: str) -> list[str]:
         if "\u3400" <= run[0] <= "\u9fff":
             pieces += [run[i : i + 2] for i in range(len(run) - 1)]
     return pieces
-
-
-@cache
-def chinese_words() -> Callable[[str], list[str]]:
-    """What splits a run of Chinese characters."""
-    try:
-        import jieba
-    except ImportError:
-        raise InputError("Chinese words need jieba; install it with pip install 'bothways[chinese]'.") from None
-    jieba.setLogLevel(logging.WARNING)
-    jieba.initialize()
-    return lambda run: jieba.lcut(run, HMM=False)  # the dictionary alone: twice as fast, and no invented words

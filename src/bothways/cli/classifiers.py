@@ -13,7 +13,6 @@ from bothways.cli.shared import (
     NumberFormat,
     ToldInOneSentence,
     declared_columns,
-    files_of,
     flags_given,
     in_task_file,
     load_engine,
@@ -22,7 +21,7 @@ from bothways.cli.shared import (
 )
 from bothways.errors import InputError
 from bothways.finetuning.config import FinetuningConfig
-from bothways.formats.hub import AUTO
+from bothways.formats.hub import AUTO, files_of
 from bothways.terminal import require_standard_output, say, show_metrics, show_rows
 
 if TYPE_CHECKING:

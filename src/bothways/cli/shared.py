@@ -61,13 +61,6 @@ def located(model: Path | str) -> Path:
     return locate(model)
 
 
-def files_of(directory: Path) -> list[Path]:
-    """The files of a model that are read."""
-    from bothways.formats.hub import FILES
-
-    return [file for pattern in FILES for file in directory.glob(pattern)]
-
-
 def write_json(path: Path | None, content: dict[str, Any]) -> None:
     """Write what was found as JSON, whole or not at all. None: to standard output."""
     from bothways.files.writing import writing

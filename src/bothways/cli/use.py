@@ -12,7 +12,6 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from bothways.cli.shared import (
     NumberFormat,
     ToldInOneSentence,
-    files_of,
     load_engine,
     located,
     require,
@@ -20,6 +19,7 @@ from bothways.cli.shared import (
     write_json,
 )
 from bothways.explanation.config import ExplainConfig
+from bothways.formats.hub import files_of
 from bothways.serving.config import ServingConfig
 from bothways.terminal import require_standard_output, say, show_outcome
 

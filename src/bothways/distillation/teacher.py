@@ -23,7 +23,7 @@ from bothways.distillation.sentence_vectors import sentence_vectors_of
 from bothways.distillation.texts import Division, GivenText, Passages, lines
 from bothways.distillation.transfer_set import TransferSet
 from bothways.errors import InputError
-from bothways.files.reading import digest_of_beginning, size_of
+from bothways.files.reading import add_file, digest_of_beginning, size_of
 from bothways.formats.hub import locate
 from bothways.formats.reading import load_model, weight_files
 from bothways.inference.engine import Engine
@@ -223,7 +223,5 @@ def digest_of_weights(directory: Path) -> str:
     total = hashlib.sha256()
     for path in [*weight_files(directory), directory / "outputs.safetensors"]:
         if path.is_file():
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    total.update(block)
+            add_file(total, path)
     return total.hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bothways.errors import InputError
+from bothways.language import chinese_words
 from bothways.tasks.tags import words_of
 from bothways.tokenizer import Encoding, Text, well_formed
 
@@ -142,18 +143,15 @@ def words_in(text: Text) -> Iterator[tuple[int, int]]:
             yield match.span()
             continue
         at = match.start()
-        for word in chinese_words()(match[0]):
+        for word in chinese_parts()(match[0]):
             yield at, at + len(word)
             at += len(word)
 
 
 @cache
-def chinese_words() -> Callable[[str], Sequence[str]]:
-    """What splits a run of Chinese characters into words."""
+def chinese_parts() -> Callable[[str], Sequence[str]]:
+    """What splits a run of Chinese characters: into words where jieba is installed, else into characters."""
     try:
-        import jieba
-    except ImportError:
+        return chinese_words()
+    except InputError:
         return list
-    jieba.setLogLevel(logging.WARNING)
-    jieba.initialize()
-    return lambda run: jieba.lcut(run, HMM=False)  # the dictionary alone, as elsewhere

@@ -21,7 +21,7 @@ from bothways.export.agreement import Agreement, agreement
 from bothways.export.runtimes import RUNTIMES, ExportPrecision, Runtime
 from bothways.export.samples import Samples, samples_of
 from bothways.files.writing import new_directory, refuse_existing
-from bothways.formats.hub import WANTED, locate
+from bothways.formats.hub import files_of, locate
 from bothways.formats.writing import write_json
 from bothways.inference.engine import Engine, load_classifier
 from bothways.language import CHINESE
@@ -67,7 +67,7 @@ def export(
     runtime = RUNTIMES[to]
     runtime.require(precision)
     model_directory = locate(model)
-    refuse_existing(out, overwrite, reads=(texts, *(f for p in WANTED for f in model_directory.glob(p))))
+    refuse_existing(out, overwrite, reads=(texts, *files_of(model_directory)))
     if texts is None and runtime.learns_from_texts(precision):
         raise InputError(f"In {precision} {to} learns from texts how large activations are; name a table with --texts.")
     bert, tokenizer = load_classifier(model)

@@ -84,13 +84,18 @@ def digest_of_beginning(path: str | os.PathLike) -> str:
         return hashlib.sha256(stream.read(1 << 20)).hexdigest()[:16]
 
 
+def add_file(digest: Any, file: Path) -> None:
+    """Add the contents of a file to a digest of hashlib."""
+    with file.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+
+
 def digest_of(files: Iterable[Path]) -> str:
     """A digest of the contents of some files, in the order of their names."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(files):
-        with file.open("rb") as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
+        add_file(digest, file)
     return digest.hexdigest()
 
 

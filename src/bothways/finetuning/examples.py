@@ -8,7 +8,7 @@ import numpy as np
 
 from bothways.batch import PackedBatch, TrainingBatch
 from bothways.batching import by_length, shuffled
-from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, within
+from bothways.finetuning.config import FinetuningConfig, within
 from bothways.model.bert import Bert
 from bothways.tables.table import Table
 from bothways.tasks import Task
@@ -39,17 +39,23 @@ class Examples:
         encodings: Sequence[Encoding],
         targets: dict[str, Sequence[Target]],
         tasks: Sequence[Task],
-        config: ResolvedConfig,
+        *,
+        epochs: int,
+        batch_size: int,
+        micro_batch_tokens: int,
+        seed: int,
     ) -> None:
-        """`targets`: by output, one for each text."""
-        self.encodings, self.targets, self.tasks, self.config = encodings, targets, tasks, config
+        """`targets`: by output, one for each text. `epochs`: how often each text is seen. `batch_size`: texts in an
+        update, on average. `micro_batch_tokens`: most tokens in a forward pass."""
+        self.encodings, self.targets, self.tasks = encodings, targets, tasks
+        self.micro_batch_tokens = micro_batch_tokens
         lengths = np.array([len(encoding) for encoding in encodings])
         self.lengths = lengths
         # A text may be longer than the mean batch, so the budget is never below the longest.
-        budget = max(int(lengths.mean() * config.batch_size), int(lengths.max()))
-        epochs = [shuffled(lengths, budget, seed=config.seed, epoch=epoch) for epoch in range(config.epochs)]
-        self.plan = [batch for epoch in epochs for batch in epoch]
-        self.epoch_ends = np.cumsum([len(epoch) for epoch in epochs]).tolist()
+        budget = max(int(lengths.mean() * batch_size), int(lengths.max()))
+        plans = [shuffled(lengths, budget, seed=seed, epoch=epoch) for epoch in range(epochs)]
+        self.plan = [batch for plan in plans for batch in plan]
+        self.epoch_ends = np.cumsum([len(plan) for plan in plans]).tolist()
         """How many updates there are to the end of each epoch."""
 
     def __len__(self) -> int:
@@ -58,7 +64,7 @@ class Examples:
     def update(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of update `step`."""
         rows = self.plan[step]
-        return [self.batch(rows[part]) for part in by_length(self.lengths[rows], self.config.micro_batch_tokens)]
+        return [self.batch(rows[part]) for part in by_length(self.lengths[rows], self.micro_batch_tokens)]
 
     def batch(self, rows: np.ndarray) -> TrainingBatch:
         """Some rows, packed, with their targets."""

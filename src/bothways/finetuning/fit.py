@@ -142,7 +142,15 @@ def fit_once(
         bert.attach(*outputs)
     tasks = tasks_of(outputs)
     standardized = {task.name: task.standardize(targets[task.name]) for task in tasks}
-    examples = Examples(encodings, {name: easy for name, (easy, _) in standardized.items()}, tasks, config)
+    examples = Examples(
+        encodings,
+        {name: easy for name, (easy, _) in standardized.items()},
+        tasks,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        micro_batch_tokens=config.micro_batch_tokens,
+        seed=config.seed,
+    )
 
     if config.linear_probe:
         start_from_features(bert, tokenizer, examples)

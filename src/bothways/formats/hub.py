@@ -89,6 +89,11 @@ def at_revision(name: str | os.PathLike, revision: str | None) -> str | os.PathL
     return f"{os.fspath(name)}@{revision}"
 
 
+def files_of(directory: Path) -> list[Path]:
+    """The files of a model directory, in the order of their names."""
+    return sorted({file for pattern in FILES for file in directory.glob(pattern)})
+
+
 def locate(name: str | os.PathLike, texts: Sequence[str | Sequence[str]] = ()) -> Path:
     """A directory, a shipped encoder's name or a hub id such as `bert-base-chinese` → a local directory.
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from bothways.batch import Predictions
 from bothways.errors import InputError
-from bothways.formats.hub import FILES, locate
+from bothways.files.reading import add_file
+from bothways.formats.hub import files_of, locate
 from bothways.formats.reading import load_model
 from bothways.hardware import default_device
 from bothways.inference.engine import Engine, require_trained
@@ -119,11 +120,9 @@ def together(parts: Sequence[Predictions]) -> Predictions:
 def fingerprint_of(directory: Path) -> str:
     """A digest of all files of a model."""
     digest = hashlib.sha256()
-    for file in sorted({file for pattern in FILES for file in directory.glob(pattern)}):
+    for file in files_of(directory):
         digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        add_file(digest, file)
     return digest.hexdigest()[:40]
 
 

@@ -33,6 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bothways.errors import InputError
+from bothways.files.reading import add_file
 from bothways.files.writing import new_directory
 from bothways.model.text_model import TextModel
 from bothways.training.distributed import Ranks, distribute_like, full_tensor
@@ -207,9 +208,7 @@ def digests(checkpoint: Path) -> str:
     lines = ""
     for name in ("state.safetensors", "state.json"):
         total = hashlib.sha256()
-        with (checkpoint / name).open("rb") as stream:
-            while block := stream.read(1 << 20):
-                total.update(block)
+        add_file(total, checkpoint / name)
         lines += f"{total.hexdigest()}  {name}\n"
     return lines
 
