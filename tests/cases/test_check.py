@@ -29,7 +29,7 @@ def test_a_table_is_checked_beside_its_test_table(encoder: Path) -> None:
     assert found["examples"] == 41
     assert checks["duplicates", "t.csv"]["examples"] == ["line 42"]
     assert checks["conflicts", "t.csv"]["count"] == 2
-    assert checks["leakage", "test.csv"]["examples"] == ["line 2"]
+    assert checks["leakage", "test.csv (test)"]["examples"] == ["line 2"]
     assert all(each["sentence"] in ended.out for each in found["checks"])
 
 
@@ -100,6 +100,30 @@ def test_a_model_and_folds_or_columns_do_not_go_together(classifier: Path) -> No
     write_rows("t.csv", review_rows())
     refuses("check", "t.csv", "--model", classifier, "--folds", 5, says=["--folds", "--model"])
     refuses("check", "t.csv", "--model", classifier, "--label", "label", says=["--model", "--label"])
+
+
+def test_a_table_is_checked_beside_itself(encoder: Path) -> None:
+    write_rows("t.csv", review_rows())
+    ended = succeeds("check", "t.csv", "--test", "t.csv", "--encoder", encoder)
+    assert "have a text of t.csv; figures measured on them are too good" in ended.out
+
+
+def test_rows_to_label_and_labels_in_doubt_are_asked_for_apart(classifier: Path, encoder: Path) -> None:
+    rows = [*review_rows(), *({"text": f"new {i}", "label": " "} for i in range(10))]
+    write_rows("t.csv", rows)
+    ended = succeeds("check", "t.csv", "--model", classifier, "--next", 3, "--out", "next.csv")
+    assert f"10 of {len(rows)} rows" in ended.out
+    assert "have no label in column 'label'" in ended.out
+    assert "probably wrong" not in ended.out + ended.err
+    refuses("check", "t.csv", "--encoder", encoder, "--folds", 5, "--next", 3, says=["--folds", "--next"])
+
+
+def test_labels_with_commas_between_them_are_told(encoder: Path) -> None:
+    cells = ["acting, music", "acting", "music", "music, plot", "plot", "plot, acting"]
+    write_csv("t.csv", [["text", "about"], *([f"the film {i}", cells[i % 6]] for i in range(60))])
+    ended = succeeds("check", "t.csv", "--output", "about:multi", "--encoder", encoder)
+    assert "30 of 60 rows (50.0%) have a label with a comma in column 'about'" in ended.out
+    assert "write '|' between labels" in ended.out
 
 
 def test_folds_need_labels(encoder: Path) -> None:

@@ -128,7 +128,10 @@ def test_a_directory_that_cannot_be_replaced_stays(encoder: Path, place: Path) -
     (place / "out" / "kept.txt").write_text("old")
     write_rows("t.csv", [{"text": "a", "label": "x"}])
     use = ("finetune", "--train", "t.csv", "--encoder", encoder, "--out", "out", "--overwrite")
+    refuses(*use, says=["out is no directory that bothways has written", "--overwrite"])
+    (place / "out" / "config.json").write_text("{}")
     refuses(*use, says=[r"t\.csv", "only the one class"])
+    assert (place / "out" / "kept.txt").read_text() == "old"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

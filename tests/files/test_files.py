@@ -51,6 +51,9 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
 def test_an_existing_directory_is_safe(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "old").write_text("old")
+    with pytest.raises(InputError, match="is no directory that bothways has written"):
+        refuse_existing(tmp_path / "a", overwrite=True)
+    (tmp_path / "a" / "old").rename(tmp_path / "a" / "config.json")
     with pytest.raises(InputError, match="exists already; name another directory or add --overwrite"):
         with new_directory(tmp_path / "a"):
             pass
@@ -58,7 +61,7 @@ def test_an_existing_directory_is_safe(tmp_path: Path) -> None:
         with new_directory(tmp_path / "a", overwrite=True) as scratch:
             (scratch / "new").write_text("new")
             raise RuntimeError
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["old"]
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["config.json"]
     with new_directory(tmp_path / "a", overwrite=True) as scratch:
         (scratch / "new").write_text("new")
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["new"]

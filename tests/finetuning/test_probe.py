@@ -79,10 +79,22 @@ def test_for_few_rows(encoder_config: EncoderConfig, width: int, rows: int, prob
     assert given.linear_probe != probed
 
 
-def test_where_words_are_labelled_nothing_changes(encoder_config: EncoderConfig) -> None:
+def test_where_words_are_labelled_outputs_are_fast_and_not_probed(encoder_config: EncoderConfig) -> None:
     bert = random_bert(replace(encoder_config, hidden_size=384))
     tags = OutputConfig(name="tags", kind="tags", labels=("O", "B-x"), reads="tokens")
     for outputs in ((tags,), (CLASSES, tags)):
-        chosen = resolved_for(FinetuningConfig(), bert, 100, outputs)
-        assert not chosen.linear_probe
-        assert (chosen.learning_rate, chosen.output_rate) == (pytest.approx(1.6e-4), 10)
+        for rows in (100, 50_000):
+            chosen = resolved_for(FinetuningConfig(), bert, rows, outputs)
+            assert not chosen.linear_probe
+            assert (chosen.learning_rate, chosen.output_rate) == (4e-4, 10)
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows", "rate"), [(16, 3200, 1), (17, 3200, 10), (150, 29_999, 10), (150, 30_000, 1)]
+)
+def test_outputs_of_many_classes_are_fast(encoder_config: EncoderConfig, classes: int, rows: int, rate: float) -> None:
+    bert = random_bert(replace(encoder_config, hidden_size=384))
+    output = replace(CLASSES, labels=tuple(f"class {number}" for number in range(classes)))
+    assert resolved_for(FinetuningConfig(), bert, rows, (output,)).output_rate == rate
+    wide = random_bert(replace(encoder_config, hidden_size=512))
+    assert resolved_for(FinetuningConfig(), wide, rows, (output,)).output_rate == 1

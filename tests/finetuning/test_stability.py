@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from conftest import films, random_bert
 from bothways.errors import InputError
 from bothways.evaluation.evaluate import evaluate
 from bothways.finetuning import fit as fit_module
-from bothways.finetuning.config import FinetuningConfig, ResolvedConfig
+from bothways.finetuning.config import FinetuningConfig
 from bothways.finetuning.fit import fit, resolved_for
 from bothways.finetuning.run import finetune
 from bothways.formats.reading import load_model
@@ -25,6 +26,7 @@ from bothways.tables.splitting import split_off
 from bothways.tables.table import Columns, LabelColumn, Table, learn_outputs, read_table
 from bothways.tasks import tasks_of
 from bothways.tokenizer import Tokenizer
+from bothways.training.config import TrainingConfig
 from bothways.training.optimization import optimizers_for
 
 CONFIG = FinetuningConfig(epochs=8, learning_rate=3e-3, precision="fp32", batch_size=16)
@@ -43,13 +45,13 @@ def table(tmp_path: Path) -> Table:
     return read_table(write_films(tmp_path / "films.csv", 120), Columns())
 
 
-def train_that_collapses(times: int, seen: list[ResolvedConfig]) -> Any:
+def train_that_collapses(times: int, seen: list[TrainingConfig]) -> Any:
     """The training loop, but the first so many trainings end with an output that says one class."""
     train = fit_module.train
 
-    def collapsing(bert: Bert, examples: Any, *arguments: Any, **keywords: Any) -> Any:
-        seen.append(examples.config)
-        log = train(bert, examples, *arguments, **keywords)
+    def collapsing(bert: Bert, examples: Any, config: TrainingConfig, **keywords: Any) -> Any:
+        seen.append(config)
+        log = train(bert, examples, config, **keywords)
         if len(seen) <= times:
             with torch.no_grad():
                 bert.output("label").projection.weight.zero_()
@@ -62,7 +64,7 @@ def train_that_collapses(times: int, seen: list[ResolvedConfig]) -> Any:
 def test_a_collapse_is_said_and_training_starts_anew_from_the_same_encoder(
     tmp_path: Path, table: Table, encoder_directory: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[ResolvedConfig] = []
+    seen: list[TrainingConfig] = []
     monkeypatch.setattr(fit_module, "train", train_that_collapses(1, seen))
     done = finetune(table.source, tmp_path / "out", encoder=encoder_directory, config=CONFIG)
     assert [(c.seed, c.learning_rate) for c in seen] == [(0, 3e-3), (1, 1.5e-3)]
@@ -75,7 +77,7 @@ def test_a_collapse_is_said_and_training_starts_anew_from_the_same_encoder(
     bert, tokenizer, _ = load_model(encoder_directory)
     columns = read_table(table.source, Columns())
     kept, _ = split_off(columns, CONFIG.held_out, at_most=2000, seed=CONFIG.seed)
-    fit(bert, tokenizer, kept, seen[1], quiet=True)
+    fit(bert, tokenizer, kept, replace(CONFIG, seed=1, learning_rate=1.5e-3), quiet=True)
     for name, weight in bert.state_dict().items():
         assert torch.equal(weight, done.bert.state_dict()[name]), name
 
@@ -83,7 +85,7 @@ def test_a_collapse_is_said_and_training_starts_anew_from_the_same_encoder(
 def test_a_third_collapse_is_accepted_and_said(
     table: Table, encoder_directory: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[ResolvedConfig] = []
+    seen: list[TrainingConfig] = []
     monkeypatch.setattr(fit_module, "train", train_that_collapses(9, seen))
     bert, tokenizer, _ = load_model(encoder_directory)
     assert fit(bert, tokenizer, table, CONFIG, quiet=True).restarts == 2

@@ -64,7 +64,7 @@ def check(
         encoder: Whose tokenizer counts tokens; as for finetune.
         model: A classifier that was not trained on FILE: name labels that it is sure are wrong; its columns count.
         folds: In place of a model, learn from the table in so many parts, each checked by the others; 5 is usual.
-        to_label: Name so many of the rows without a label, those worth labelling first.
+        to_label: Name so many of the rows without a label, those worth labelling first, in place of doubtful labels.
         out: Write the rows that were named here, .csv or .jsonl; without it ten are shown.
         json_file: Also write what was found here.
     """
@@ -97,7 +97,8 @@ def check(
 
 def tell_doubts(done: Checked, errors: list[Suggestion], *, by_model: bool) -> None:
     """How many labels are probably wrong, and how far to believe what doubts them."""
-    say(f"{len(errors):,} of {len(done.table):,} labels are probably wrong, the least likely first.")
+    labels = sum(value is not None for values in done.table.values.values() for value in values)
+    say(f"{len(errors):,} of {labels:,} labels are probably wrong, the least likely first.")
     if errors and done.agreement < SURE:
         say(
             f"What doubts them gives {done.agreement:.0%} of all labels as they are, so it is often wrong itself: "
@@ -128,7 +129,8 @@ def finetune(
     Args:
         out: Directory to write.
         train: CSV, TSV, JSON lines or Parquet; local or remote, compressed or not.
-        task: In place of a table, a TOML file that names several, with their columns; see the README.
+        task: In place of a table, a TOML file with a [[table]] for each of several: train = "FILE", dev, text, label or
+            outputs = ["NAME=COLUMN:KIND"]; and [settings].
         encoder: Directory, shipped encoder (en-mini, zh-mini) or hub id (with @REVISION or without); auto: the shipped
             one for the texts' language.
         dev: Table to evaluate the result on; without it a tenth of the training rows is held out.

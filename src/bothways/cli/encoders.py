@@ -191,4 +191,6 @@ def distill(
     )
     last = {name: entries[-1] for name, entries in done.metrics["held_out"].items()}
     agreed = ", ".join(f"{name} {entry['agreement']:.3f}" for name, entry in last.items())
-    say(f"{out}: {done.metrics['texts']:,} texts" + (f"; agreement with the teacher: {agreed}." if agreed else "."))
+    held_out = done.metrics["texts_held_out"]
+    on = f"; agreement with the teacher on {held_out:,} texts held out: {agreed}." if agreed else "."
+    say(f"{out}: {done.metrics['texts']:,} texts{on}")

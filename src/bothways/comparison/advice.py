@@ -10,6 +10,7 @@ import numpy as np
 from bothways.comparison.measure import Measured
 from bothways.evaluation.page import Words
 from bothways.evaluation.significance import Interval, difference_interval
+from bothways.tasks.statistics import NORMAL_975
 
 WORTH_SAYING = 1.5
 """A method that is less than this much faster is not said to be faster."""
@@ -17,16 +18,22 @@ NEARLY_ALL = 0.995
 """Two methods that are right so often need no more rows."""
 BETWEEN_SCRIPTS = re.compile(r"(?<=[\u4e00-\u9fff])(?=[A-Za-z])|(?<=[A-Za-z])(?=[\u4e00-\u9fff])")
 """Where Chinese and Latin letters meet, Chinese is written with a space."""
-GROWTH = 0.003
-"""Gains of a learning curve that differ by less are alike."""
 
 
 def difference(first: Measured, second: Measured) -> tuple[float, Interval]:
-    """How much more often the first is right, with its 95 % interval by the paired bootstrap over test rows."""
+    """How much more often the first is right, with its 95 % interval: by the paired bootstrap over test rows, and as
+    much wider as the means of several seeds are uncertain."""
     assert first.right is not None
     assert second.right is not None
     mean = float(np.mean(first.right - second.right))
-    return mean, difference_interval(first.right, second.right)
+    low, high = difference_interval(first.right, second.right)
+    of_seeds = NORMAL_975 * float(np.sqrt(sum(variance_of_mean(one.seeds) for one in (first, second))))
+    return mean, (mean - float(np.hypot(mean - low, of_seeds)), mean + float(np.hypot(high - mean, of_seeds)))
+
+
+def variance_of_mean(values: Sequence[float]) -> float:
+    """How uncertain the mean of some values is; 0 of one value, which does not tell."""
+    return float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
 
 
 def as_good(first: Measured, second: Measured) -> bool:
@@ -141,12 +148,16 @@ def growth(first: Measured, second: Measured) -> Words | None:
     if len(sizes) < 2 or min(curve[sizes[1]] for curve in curves) > NEARLY_ALL:
         return None
     gains = [curve[sizes[1]] - curve[sizes[0]] for curve in curves]
+    assert first.right is not None
+    share = min(NEARLY_ALL, max(curve[sizes[1]] for curve in curves))
+    noise = NORMAL_975 * float(np.sqrt(share * (1 - share) / len(first.right)))  # of one accuracy on the test rows
     span = Words(f"from {sizes[0]:,} to {sizes[1]:,} rows", f"从 {sizes[0]:,} 行到 {sizes[1]:,} 行")
-    if max(gains) < GROWTH:
+    if max(gains) < noise:
         return Words(
-            f"More rows would hardly help: {span.en} neither rose.", f"更多数据帮助不大：{span.zh}，两者都没有上升。"
+            f"More rows would hardly help: {span.en} neither rose beyond the noise.",
+            f"更多数据帮助不大：{span.zh}，两者的上升都没有超出噪声。",
         )
-    if abs(gains[0] - gains[1]) < GROWTH:
+    if abs(gains[0] - gains[1]) < noise:
         both = moved(float(np.mean(gains)))
         return Words(
             f"More rows would help both alike: {span.en} each {both.en}.",

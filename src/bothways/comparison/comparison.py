@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ class Comparison:
     """Whether it was interrupted (Ctrl-C) before all were done."""
     use: tuple[Words, str] | None = None
     """Lines that get answers of the method that is advised, and what they do."""
+    checks: Sequence[Mapping[str, Any]] = ()
+    """What is to be known of the tables, as `evaluation.findings.as_json` has it."""
 
     def as_json(self) -> list[dict[str, Any]]:
         """The content of compare.json: every method, with null where it was not measured."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from bothways.comparison.measure import Clock, Contender, Measured, Rows, measur
 from bothways.comparison.page import comparison_page
 from bothways.comparison.saving import Saver, how_to_use
 from bothways.errors import InputError
+from bothways.evaluation.data_checks import check_tables
+from bothways.evaluation.findings import Finding, as_json, refuse_meaningless, show
 from bothways.files.names import public_name
 from bothways.files.writing import new_directory, refuse_existing
 from bothways.tables.table import Columns, Table, learn_outputs, read_table
@@ -49,7 +52,8 @@ def compare(
     """
     require(seeds, rows, contenders)
     refuse_existing(out, overwrite, reads=(train_file, test_file, dev_file))
-    table, test, dev = tables(train_file, test_file, dev_file, columns or Columns())
+    table, test, dev, findings = tables(train_file, test_file, dev_file, columns or Columns())
+    show(findings, sys.stderr)
     order = np.random.default_rng(0).permutation(len(table)).tolist()
     chosen = order[: rows or len(order)]
     train = rows_of(table).take(chosen)
@@ -80,7 +84,8 @@ def compare(
         results += [Measured(method=one.name, title=one.title, about=one.about, error=STOPPED) for one in missing]
         advice = advise(results, len(chosen))
         use = how_to_use(advised(results), Path(out), pairs=table.pairs is not None)
-        found = Comparison(results, advice, len(chosen), len(test), public_name(train_file), stopped, use)
+        checks = as_json(findings)
+        found = Comparison(results, advice, len(chosen), len(test), public_name(train_file), stopped, use, checks)
         content = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
         (directory / "compare.json").write_text(content + "\n", "utf-8")
         (directory / "report.html").write_text(comparison_page(found, test.texts), "utf-8")
@@ -99,17 +104,20 @@ def require(seeds: int, rows: int | None, contenders: Sequence[Contender]) -> No
 
 def tables(
     train_file: str | os.PathLike, test_file: str | os.PathLike, dev_file: str | os.PathLike | None, columns: Columns
-) -> tuple[Table, Table, Table | None]:
-    """The tables, checked: labels that training does not have are a mistake."""
+) -> tuple[Table, Table, Table | None, list[Finding]]:
+    """The tables, checked: labels that training does not have are a mistake, and what else is to be known of them."""
     table = read_table(train_file, columns, find_pair=True)
     (task,) = tasks_of(learn_outputs(table))
-    others = [None if file is None else read_table(file, table.columns) for file in (test_file, dev_file)]
-    for other in others:
-        if other is not None:
-            other.targets(task)
-    test, dev = others
-    assert test is not None
-    return table, test, dev
+    test = read_table(test_file, table.columns)
+    dev = None if dev_file is None else read_table(dev_file, table.columns)
+    named = {public_name(train_file): table, f"{public_name(test_file)} (test)": test}
+    if dev is not None and dev_file is not None:
+        named[f"{public_name(dev_file)} (dev)"] = dev
+    findings = check_tables(named)
+    refuse_meaningless(findings)
+    for other in filter(None, (test, dev)):
+        other.targets(task)
+    return table, test, dev, findings
 
 
 def rows_of(table: Table) -> Rows:

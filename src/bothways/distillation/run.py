@@ -209,7 +209,8 @@ def _distill(
     log = fit(bert, tokenizer, transfer_set, teacher, config, checkpoints=checkpoints, quiet=quiet)
     if MASKED_LM.name in {output.name for output in bert.config.outputs}:
         bert.configure(MASKED_LM)  # in another training it counts as ever
-    return Distilled(bert, tokenizer, log, described(log, config, teacher.name, transfer_set.counted))
+    counted = {**transfer_set.counted, "texts_held_out": len(split(transfer_set, config.held_out)[1])}
+    return Distilled(bert, tokenizer, log, described(log, config, teacher.name, counted))
 
 
 @contextmanager

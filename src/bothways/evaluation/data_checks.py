@@ -16,7 +16,7 @@ from bothways.evaluation.findings import Finding, finding
 from bothways.tables.duplicates import folded, groups, keys
 from bothways.tables.table import LabelColumn, Table
 from bothways.tasks import TASKS
-from bothways.tasks.cells import WRITTEN_LIST
+from bothways.tasks.cells import SEPARATOR, WRITTEN_LIST
 from bothways.tasks.task import alike, shown
 
 RARE = 5
@@ -125,12 +125,15 @@ def about_labels(name: str, table: Table) -> Iterator[Finding]:
         task, values = TASKS[label.kind], table.values[label.output]
         if not task.names_labels:
             continue
+        yield from unlabelled(name, table, label)
         counts = Counter(each for value in values if value is not None for each in set(task.labels_in(value)))
         labelled = sum(value is not None for value in values)
         if labelled >= LEAST_ROWS_OF_IDS and len(counts) >= SHARE_OF_IDS * labelled and not task.pretokenized:
             yield ids(name, table, label, counts, labelled)
             continue
         yield from rare_labels(name, table, label, counts)
+        if label.kind == "multi":
+            yield from commas(name, table, label, counts)
         if not task.pretokenized:  # of tags it is in the nature of O to be everywhere
             yield from imbalance(name, label, counts, labelled)
         for group in alike(counts):
@@ -147,6 +150,30 @@ def about_labels(name: str, table: Table) -> Iterator[Finding]:
                 f"{label.column!r}; is it a header among the rows?"
             )
             yield finding("header_as_label", name, rows, len(table), sentence)
+
+
+def unlabelled(name: str, table: Table, label: LabelColumn) -> Iterator[Finding]:
+    """Rows without the only label that they could have."""
+    nothing = [row for row, value in zip(table.rows, table.values[label.output], strict=True) if value is None]
+    if nothing and len(table.columns.labels) == 1:
+        sentence = (
+            f"{name}: {counted(nothing, table)} have no label in column {label.column!r}; to train on the others, take "
+            f"these out."
+        )
+        yield finding("unlabelled", name, nothing, len(table), sentence)
+
+
+def commas(name: str, table: Table, label: LabelColumn, counts: Counter[str]) -> Iterator[Finding]:
+    """Labels that are perhaps several with commas between them."""
+    parts = Counter(part.strip() for each in counts for part in each.split(","))
+    rows = rows_with(table, label, {each for each in counts if "," in each})
+    if rows and len(parts) < len(counts):
+        found = shown([each for each in counts if "," in each])
+        sentence = (
+            f"{name}: {counted(rows, table)} have a label with a comma in column {label.column!r}: {found}; write "
+            f"{SEPARATOR!r} between labels if these are several."
+        )
+        yield finding("commas", name, rows, len(table), sentence)
 
 
 def ids(name: str, table: Table, label: LabelColumn, counts: Counter[str], labelled: int) -> Finding:

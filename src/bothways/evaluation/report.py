@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def report_page(findings: Observation) -> str:
             facts=facts(findings),
             sections=sections(findings, room),
             overview=overview(findings),
+            chosen=chosen(findings.metrics),
             charts=curves(findings),
             commands=commands(findings),
             python=python(findings),
@@ -96,6 +98,33 @@ def facts(findings: Observation) -> list[tuple[Words, Words]]:
         share = f"{truncated:,} / {metrics['examples']:,}"
         told.append((Words("texts truncated", "被截断的文本"), same(share)))
     return told
+
+
+def chosen(metrics: Mapping[str, Any]) -> Words | None:
+    """That it is the best of several, and what the others were; None where there was one training."""
+    if "search" in metrics:
+        trials = len(metrics["search"]["trials"])
+        return Words(
+            f"The best of {trials:,} trials, chosen by the rows of these figures, so they are a little too good; rows "
+            f"that have chosen nothing tell how good it is.",
+            f"这是 {trials:,} 次尝试中最好的一次，而且正是由这些数据选出的，所以下面的数字略微偏高；"
+            f"要知道真实效果，请在没有参与选择的数据上评测。",
+        )
+    if "seeds" not in metrics:
+        return None
+    seeds, means = metrics["seeds"], []
+    for output, measured in list(seeds["outputs"].items())[:MOST_OUTPUTS]:
+        metric = next((name for name in ("accuracy", "pearson") if name in measured), None)
+        if metric:
+            found = measured[metric]
+            means.append(f"{output} {metric} {found['mean']:.3f} ± {found['deviation']:.3f}")
+    told, number = "; ".join(means), len(seeds["seeds"])
+    return Words(
+        f"The best of {number:,} trainings, chosen by the rows of these figures; the mean of all, which the next "
+        f"training can be expected to reach: {told}.",
+        f"这是 {number:,} 次训练中最好的一次，由这些数据选出；全部训练的平均值，也就是再训练一次可以期望的结果："
+        f"{told}。",
+    )
 
 
 def same(text: str) -> Words:

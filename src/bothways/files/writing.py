@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from bothways.files.reading import STANDARD_INPUT, local_path
 
 LOCK = "lock"
 """The file by which a process keeps others out of a directory."""
+OUR_FILES = ("config.json", "*/config.json", "vocab.txt", "corpus.json", "metrics.json", "compare.json", "export.json")
+"""What tells a directory that this package has written."""
 LONGEST_NAME = 200
 """Bytes of the name of a directory to write; file systems allow 255, and what is unfinished has a longer name."""
 
@@ -115,6 +118,7 @@ def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[st
         if not overwrite:
             raise InputError(f"{path} exists already; name another directory or add --overwrite.")
         refuse_in_use(path, (os.getcwd(), *reads))
+        refuse_foreign(Path(path))
     parent = Path(path).absolute().parent
     while not os.path.lexists(parent):  # missing parents will be made
         parent = parent.parent
@@ -122,6 +126,31 @@ def refuse_existing(path: str | os.PathLike, overwrite: bool, reads: Iterable[st
         raise InputError(f"{path}: {parent} is no directory; write elsewhere.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: you may not write in {parent}; change the permissions or write elsewhere.")
+    with explain_disk_errors(path):  # what permissions do not tell, as of /proc
+        os.rmdir(tempfile.mkdtemp(dir=parent))
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise InputError for a directory that holds something and nothing that this package writes: a slip of the hand
+    should not cost a folder of photographs."""
+    if path.is_dir() and any(path.iterdir()) and not any(any(path.glob(file)) for file in OUR_FILES):
+        raise InputError(
+            f"{path} is no directory that bothways has written, so --overwrite does not replace it; name another one, "
+            f"or remove it yourself."
+        )
+
+
+def require_space(path: str | os.PathLike, needed: int) -> None:
+    """Raise InputError if the disk of `path` has not so many bytes free: long work asks this before it begins."""
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{path}: this takes {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free there; make room or write "
+            f"elsewhere."
+        )
 
 
 def refuse_in_use(path: str | os.PathLike | None, reads: Iterable[str | os.PathLike | None]) -> None:

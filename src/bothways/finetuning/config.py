@@ -34,9 +34,12 @@ layers, which a few hundred updates would hardly move; then half of them are eno
 (docs/decisions.md)."""
 FASTEST = 5e-4
 """The learning rate of encoders up to 262 wide; wider ones have a lower one."""
+ROWS_OF_A_CLASS = 200
+"""Below so many rows for each class, and where words are labelled, the output layers of such an encoder move as fast
+whatever the number of rows: else most classes would not be learned at all (docs/decisions.md)."""
 MANY_CLASSES, MANY_CLASSES_RATE = 76, 4e-4
-"""With few rows, from so many classes on, the learning rate is this at least, for a class has little to learn from: 5
-points more on 150 intents, where a lower one is better for few classes (docs/decisions.md)."""
+"""With few rows, from so many classes on, and where words are labelled, the learning rate is this at least, for a class
+has little to learn from; a lower one is better for few classes of texts (docs/decisions.md)."""
 PROBED_ROWS, PROBED_RATE = 500, 1e-4
 """Below so many rows, the output layers of encoders wider than 262 and less than `WIDE` start from a linear probe, if
 all of them read texts and not words, and from there nothing is to move far: the learning rate is this at most
@@ -51,7 +54,7 @@ class FinetuningConfig(Settings):
 
     learning_rate: float | None = None
     """Peak of the learning rate. None: by the encoder's width, 5e-4 at 256 and 2e-5 at 768; 4e-4 at least where an
-    encoder less than 512 wide sees fewer than 3,200 rows of 76 classes or more (docs/decisions.md)."""
+    encoder less than 512 wide labels words or sees fewer than 3,200 rows of 76 classes or more (docs/decisions.md)."""
     optimizer: OptimizerName | None = None
     """muon for the matrices of the encoder's layers and adamw for the rest, or adamw for everything. None: muon where
     the encoder is less than 512 wide (docs/decisions.md)."""
@@ -62,7 +65,8 @@ class FinetuningConfig(Settings):
     """How many times the learning rate the token embeddings have. None: where an encoder less than 512 wide sees fewer
     than 3,200 rows, their deviation divided by 0.02, that of fresh weights, 10 at most (docs/decisions.md); else 1."""
     output_rate: float | None = None
-    """How many times the learning rate the output layers have. None: in the same cases 10, else 1."""
+    """How many times the learning rate the output layers have. None: in the same cases 10, and where words are labelled
+    or a class has fewer than 200 rows; else 1."""
     linear_probe: bool | None = None
     """Output layers are first fitted to what the encoder makes of the texts before it is trained (arXiv 2202.10054).
     None: where an encoder from 263 to 511 wide sees fewer than 500 rows, and no words are to be labelled; there the
@@ -94,9 +98,9 @@ class FinetuningConfig(Settings):
     """Dropout while training. None: what the encoder was pre-trained with (0 for the shipped ones and all that
     `pretrain` makes unless told otherwise, 0.1 for most published ones)."""
     imbalance: Imbalance = "auto"
-    """What is done about classes of unequal size. none; weights: the loss of a rare class counts more; focal: what is
-    right already counts less (arXiv 1708.02002); auto: see `finetuning.imbalance`. Weights make probabilities of rare
-    classes larger than they are among the training rows."""
+    """What is done about classes of unequal size. none; weights: the loss of a rare class counts more, so that its
+    probabilities are larger than it is frequent; focal: what is right already counts less (arXiv 1708.02002); auto:
+    weights where one class has four times the rows of another."""
     held_out: float = 0.1
     """Without a dev table, this share of the training rows (2,000 at most) is held out to evaluate the result, and to
     learn from it what scores mean and which texts are of none of the classes."""
@@ -181,8 +185,9 @@ def resolved(
     rows is `long`er than `max_length` (docs/decisions.md); the others are what the encoder and the machine say."""
     few = width < WIDE and rows < FEW_ROWS
     rate = min(FASTEST, 2e-5 * (768 / width) ** 3)
-    if few and classes >= MANY_CLASSES:
+    if width < WIDE and (not texts or (few and classes >= MANY_CLASSES)):
         rate = max(rate, MANY_CLASSES_RATE)
+    slow = width < WIDE and (not texts or rows < max(FEW_ROWS, ROWS_OF_A_CLASS * classes))
     probed = width < WIDE and rate < FASTEST and rows < PROBED_ROWS and texts
     probed = probed if config.linear_probe is None else config.linear_probe
     updates = min(UPDATES, max(FEW_ROWS_UPDATES, 2 * classes)) if few else UPDATES
@@ -196,7 +201,7 @@ def resolved(
         "optimizer": "adamw" if width >= WIDE else "muon",
         "muon_every": MUON_EVERY,
         "embedding_rate": min(10.0, max(1.0, deviation / DEVIATION)) if few and not probed else 1.0,
-        "output_rate": FEW_ROWS_OUTPUT_RATE if few and not probed else 1.0,
+        "output_rate": FEW_ROWS_OUTPUT_RATE if slow and not probed else 1.0,
         "linear_probe": probed,
         "epochs": min(most, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, epochs(updates))),
         "max_length": max_length,

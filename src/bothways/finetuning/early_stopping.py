@@ -46,12 +46,12 @@ class EarlyStopping:
         """The weights of the best epoch so far, finished."""
         self.best_update = 0
 
-    def value(self, bert: Bert) -> float:
-        """The metric on the rows to evaluate on; of several outputs that have it the mean.
+    def value(self, bert: Bert, rows: Table | None = None) -> float:
+        """The metric on `rows`, else on the rows to evaluate on; of several outputs that have it the mean.
 
         Raises InputError if none has it.
         """
-        outputs: Mapping[str, Mapping[str, Any]] = evaluate(Engine(bert, self.tokenizer), [self.dev])["outputs"]
+        outputs: Mapping[str, Mapping[str, Any]] = evaluate(Engine(bert, self.tokenizer), [rows or self.dev])["outputs"]
         found = [figures[self.metric] for figures in outputs.values() if self.metric in figures]
         if not found:
             known = {n for figures in outputs.values() for n, v in figures.items() if isinstance(v, float)}

@@ -164,6 +164,7 @@ def fit_once(
         if not dev:
             raise InputError("--early-stopping needs rows to evaluate on; name a table with --dev or hold some out.")
         stopping = EarlyStopping(config.early_stopping, dev, tokenizer, epoch_ends=examples.epoch_ends, finish=finish)
+        stopping.value(bert, dev.take(range(min(len(dev), 20))))  # a metric that is none is told now
     calls = [call for call in (after_update, stopping) if call is not None]
     log = train(
         bert,

@@ -21,7 +21,7 @@ from bothways.evaluation.stored import EVALUATION, evaluation_json
 from bothways.evaluation.token_checks import check_tokens
 from bothways.explanation.examples import keep_examples
 from bothways.files.names import public_name
-from bothways.files.writing import refuse_existing, write_atomically
+from bothways.files.writing import refuse_existing, require_space, write_atomically
 from bothways.finetuning.collapse import restarted
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, within
 from bothways.finetuning.data import Data, read_data
@@ -125,6 +125,7 @@ def finetune(
     data = read_data(task, config)
     directory = locate(encoder, data.train.texts)
     bert, tokenizer, report = load_model(directory)
+    require_space(out, sum(weight.nbytes for weight in bert.state_dict().values()))
     print(report, file=sys.stderr)
     if encoder == AUTO and (more := about_larger(directory.name)):
         print(more, file=sys.stderr)

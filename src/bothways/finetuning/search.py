@@ -61,7 +61,8 @@ class Search:
                 best = done
         best.metrics["search"] = {"minutes": self.minutes, "trials": trials.entries}
         print(
-            f"The best of {len(trials.entries)} trials is kept; rows that none has seen tell how good it is.",
+            f"The best of {len(trials.entries)} trials is kept. These rows have chosen it, so its figures on them are "
+            f"a little too good: evaluate it on others.",
             file=sys.stderr,
         )
         return best

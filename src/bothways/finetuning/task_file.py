@@ -121,7 +121,9 @@ def not_toml(path: str | os.PathLike, text: str, error: Exception) -> InputError
     what, _, where = str(error).rpartition(" (at ")
     found = re.match(r"line (\d+)", where)
     line = found[1] if found else text.count("\n") + 1  # the end of the document
-    return InputError(f"{path}, line {line}: this is not TOML ({what or error}); see the example in the README.")
+    return InputError(
+        f"{path}, line {line}: this is not TOML ({what or error}); bothways finetune --help says what it holds."
+    )
 
 
 def table_of(content: Mapping[str, Any], place: str, folder: Path) -> TaskTable:

@@ -23,7 +23,8 @@ def answers(
     """One JSON object for each text: `{"text": …, "outputs": {NAME: …}, "tokens": n, "truncated": false}`.
 
     What NAME holds is said in `Task.answer` of its kind; and "known": false if the text is of none of the classes; its
-    label is then `reject`, if that is given. `top`: scores of so many labels, the likeliest first.
+    label is then `reject`, if that is given, and its set of labels empty. `top`: scores of so many labels, the
+    likeliest first.
     """
     probabilities = {task.name: task.probabilities(predictions) for task in tasks}
     known = {task.name: found for task in tasks if (found := task.known(predictions)) is not None}
@@ -33,7 +34,9 @@ def answers(
         if task.name not in known:
             return found
         found["known"] = bool(known[task.name][i])
-        return found if found["known"] or reject is None else found | {"label": reject}
+        if found["known"] or reject is None:
+            return found
+        return found | {"label": reject} | ({"set": []} if "set" in found else {})
 
     for i, (text, encoding) in enumerate(zip(texts, predictions.encodings, strict=True)):
         yield {

@@ -59,7 +59,7 @@ def check(
     `columns`: as for fine-tuning; labels may be missing. `encoder`: what is to read the texts, for their lengths.
     `model`: a trained classifier, whose columns count and whose probabilities tell labels that are probably wrong;
     `folds`: in its place linear models that have not seen the rows they speak of. `to_label`: name so many rows
-    without a label that are worth one. Raises InputError for what the user has to correct.
+    without a label that are worth one, in place of doubtful labels. Raises InputError for what the user has to correct.
     """
     if to_label < 0:
         raise InputError(f"--next {to_label} is no number of rows; ask for one or more.")
@@ -67,18 +67,20 @@ def check(
         require_cleanlab()
     if model is not None and folds is not None:
         raise InputError("--folds learns from the table what --model knows already; give one of them.")
+    if to_label and folds is not None:
+        raise InputError("--folds names labels in doubt, --next rows to label; ask for one after the other.")
     engine = None if model is None else Engine(*load_classifier(model))
     columns = columns or Columns()
     if engine is not None:
         columns = columns_of(engine.config.text_columns, [task.output for task in engine.tasks])
     table = read_table(file, replace(columns, labels_optional=True), find_pair=engine is None)
     name = os.fspath(file)
-    tables = {name: table} | {os.fspath(test): read_table(test, table.columns) for test in tests}
+    tables = {name: table} | {f"{os.fspath(test)} (test)": read_table(test, table.columns) for test in tests}
     findings = check_tables(tables)
     reader = engine or frozen(encoder, table)
     findings += check_tokens(name, table, reader.tokenizer, reader.config.longest)
     errors, agreement = None, 1.0
-    if engine is not None:
+    if engine is not None and not to_label:
         known = tuple(task for task in engine.tasks if task.name in table.values)
         if known:
             errors, agreement = doubted(table, known, probabilities_of(engine, table))

@@ -68,8 +68,9 @@ class Task(Explainable):
 
     @classmethod
     def says_nothing(cls, cell: Any, *, optional: bool) -> bool:
-        """Whether a cell has no value. `optional`: the table has other outputs, so that a row need not have each."""
-        return cell is None or cell == ""
+        """Whether a cell has no value: it is empty, but for spaces. `optional`: the table has other outputs, so that a
+        row need not have each."""
+        return cell is None or (isinstance(cell, str) and not cell.strip())
 
     @classmethod
     @abstractmethod
