@@ -38,8 +38,8 @@ ROWS_OF_A_CLASS = 200
 """Below so many rows for each class, and where words are labelled, the output layers of such an encoder move as fast
 whatever the number of rows: else most classes would not be learned at all (docs/decisions.md)."""
 MANY_CLASSES, MANY_CLASSES_RATE = 76, 4e-4
-"""With few rows, from so many classes on, and where words are labelled, the learning rate is this at least, for a class
-has little to learn from; a lower one is better for few classes of texts (docs/decisions.md)."""
+"""There, from so many classes on, and where words are labelled, the learning rate is this at least, for a class has
+little to learn from; a lower one is better for few classes of texts (docs/decisions.md)."""
 PROBED_ROWS, PROBED_RATE = 500, 1e-4
 """Below so many rows, the output layers of encoders wider than 262 and less than `WIDE` start from a linear probe, if
 all of them read texts and not words, and from there nothing is to move far: the learning rate is this at most
@@ -54,7 +54,7 @@ class FinetuningConfig(Settings):
 
     learning_rate: float | None = None
     """Peak of the learning rate. None: by the encoder's width, 5e-4 at 256 and 2e-5 at 768; 4e-4 at least where an
-    encoder less than 512 wide labels words or sees fewer than 3,200 rows of 76 classes or more (docs/decisions.md)."""
+    encoder less than 512 wide labels words, or sees fewer than 200 rows a class of 76 or more (docs/decisions.md)."""
     optimizer: OptimizerName | None = None
     """muon for the matrices of the encoder's layers and adamw for the rest, or adamw for everything. None: muon where
     the encoder is less than 512 wide (docs/decisions.md)."""
@@ -185,9 +185,9 @@ def resolved(
     rows is `long`er than `max_length` (docs/decisions.md); the others are what the encoder and the machine say."""
     few = width < WIDE and rows < FEW_ROWS
     rate = min(FASTEST, 2e-5 * (768 / width) ** 3)
-    if width < WIDE and (not texts or (few and classes >= MANY_CLASSES)):
+    few_of_a_class = width < WIDE and (not texts or rows < ROWS_OF_A_CLASS * classes)
+    if few_of_a_class and (not texts or classes >= MANY_CLASSES):
         rate = max(rate, MANY_CLASSES_RATE)
-    slow = width < WIDE and (not texts or rows < max(FEW_ROWS, ROWS_OF_A_CLASS * classes))
     probed = width < WIDE and rate < FASTEST and rows < PROBED_ROWS and texts
     probed = probed if config.linear_probe is None else config.linear_probe
     updates = min(UPDATES, max(FEW_ROWS_UPDATES, 2 * classes)) if few else UPDATES
@@ -201,7 +201,7 @@ def resolved(
         "optimizer": "adamw" if width >= WIDE else "muon",
         "muon_every": MUON_EVERY,
         "embedding_rate": min(10.0, max(1.0, deviation / DEVIATION)) if few and not probed else 1.0,
-        "output_rate": FEW_ROWS_OUTPUT_RATE if slow and not probed else 1.0,
+        "output_rate": FEW_ROWS_OUTPUT_RATE if (few or few_of_a_class) and not probed else 1.0,
         "linear_probe": probed,
         "epochs": min(most, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, epochs(updates))),
         "max_length": max_length,
