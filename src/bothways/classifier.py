@@ -6,7 +6,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,12 @@ from sklearn.exceptions import NotFittedError
 from bothways.batch import Predictions
 from bothways.errors import InputError
 from bothways.estimator import LABEL_TYPES, Labelled, TextEstimator, labelled, separate, separate_labels
-from bothways.evaluation.calibration import FEWEST, calibrate
-from bothways.evaluation.number_formats import int8_agreement
+from bothways.evaluation.calibration import FEWEST
 from bothways.explanation.explain import explain
 from bothways.explanation.leave_out import LeaveOneOut
 from bothways.explanation.result import Explanation
 from bothways.finetuning.config import FinetuningConfig, Imbalance, Pooling, within
-from bothways.finetuning.fit import fit
+from bothways.finetuning.fit import fit, learn_scores
 from bothways.formats.hub import AUTO, at_revision, locate
 from bothways.formats.publishing import MESSAGE, push
 from bothways.formats.reading import load_model
@@ -137,13 +135,12 @@ class TextClassifier(TextEstimator):
             held_out.targets(SingleLabel(output))  # a label that training has not seen is said before the work
         else:
             share = config.held_out if round(len(table) * config.held_out) >= FEWEST else 0.0
-            table, held_out = split_off(table, share, at_most=2000, seed=config.seed)
+            table, held_out = split_off(table, share, seed=config.seed)
         bert, tokenizer = self._start(given)
         if reduced := within(config, bert.config)[1]:
             warnings.warn(reduced, stacklevel=2)
         log = fit(bert, tokenizer, table, config, outputs=[output], quiet=not self.verbose)
-        calibrate(bert, tokenizer, table, held_out, coverage=config.coverage, seed=config.seed)
-        bert.config = replace(bert.config, int8=int8_agreement(bert, tokenizer, held_out, seed=config.seed))
+        learn_scores(bert, tokenizer, table, held_out, config)
         warn_if_truncated(log.truncated, len(table), bert.config.longest_text)
         self._use(bert, tokenizer)
         self.classes_ = np.array(given.classes)

@@ -16,9 +16,6 @@ from bothways.tables.splitting import split_off
 from bothways.tables.table import Table, learn_outputs, read_table
 from bothways.tasks import tasks_of
 
-MOST_HELD_OUT = 2000
-"""Rows of a table that are held out, at most."""
-
 
 @dataclass(frozen=True)
 class Data:
@@ -73,7 +70,7 @@ def split_one(table: TaskTable, rows: Table, config: FinetuningConfig) -> tuple[
     """(training rows, rows to evaluate on) of one table."""
     if table.dev is not None:
         return rows, read_table(table.dev, rows.columns)
-    kept, held_out = split_off(rows, config.held_out, at_most=MOST_HELD_OUT, seed=config.seed)
+    kept, held_out = split_off(rows, config.held_out, seed=config.seed)
     if config.held_out and not len(held_out):
         print(
             f"{without_secrets(table.train)}: no row can be held out, since every label needs one to train on and "

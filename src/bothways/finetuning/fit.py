@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from bothways.errors import InputError
+from bothways.evaluation.calibration import calibrate
+from bothways.evaluation.number_formats import int8_agreement
 from bothways.finetuning.collapse import RESTARTS, collapsed_outputs, restarted, say_collapsed
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, resolved, within
 from bothways.finetuning.early_stopping import EarlyStopping, one_after_other
@@ -50,6 +53,13 @@ def resolved_for(
     )
 
 
+def resolve(
+    config: FinetuningConfig, bert: Bert, tokenizer: Tokenizer, table: Table, outputs: Sequence[OutputConfig]
+) -> ResolvedConfig:
+    """`resolved_for` the training rows of a table, whose texts tell how many are long."""
+    return resolved_for(config, bert, len(table), outputs, long=share_of_long(config, bert, tokenizer, table))
+
+
 def fit(
     bert: Bert,
     tokenizer: Tokenizer,
@@ -65,9 +75,8 @@ def fit(
 
     `dev`: rows to evaluate on, for early stopping. A training that collapses is started anew.
     """
-    config = config or FinetuningConfig()
     outputs = outputs or learn_outputs(table)
-    chosen = resolved_for(config, bert, len(table), outputs, long=share_of_long(config, bert, tokenizer, table))
+    chosen = resolve(config or FinetuningConfig(), bert, tokenizer, table, outputs)
     outputs = tuple(
         replace(output, reads=chosen.pooling) if output.reads == "first" else output
         for output in balanced(outputs, table, chosen.imbalance)
@@ -107,6 +116,16 @@ def fit(
     dropped = sum(encoding.dropped for encoding in encodings)
     log.dropped = dropped / max(1, dropped + sum(encoding.read for encoding in encodings))
     return log
+
+
+def learn_scores(
+    bert: Bert, tokenizer: Tokenizer, train: Table, held_out: Table, config: FinetuningConfig
+) -> dict[str, dict[str, Any]]:
+    """What follows training: what the scores of a model mean, and whether it says the same in int8, learned in place
+    from rows that it has not seen. Returns what `calibrate` does."""
+    calibration = calibrate(bert, tokenizer, train, held_out, coverage=config.coverage, seed=config.seed)
+    bert.config = replace(bert.config, int8=int8_agreement(bert, tokenizer, held_out, seed=config.seed))
+    return calibration
 
 
 def configure(bert: Bert, table: Table, config: ResolvedConfig, outputs: tuple[OutputConfig, ...]) -> None:

@@ -6,15 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bothways.errors import InputError
-from bothways.evaluation.calibration import calibrate
 from bothways.evaluation.evaluate import evaluate_each
 from bothways.evaluation.findings import as_json, show
-from bothways.evaluation.number_formats import int8_agreement
 from bothways.evaluation.observation import Observation, observe
 from bothways.evaluation.report import named, report_page
 from bothways.evaluation.stored import EVALUATION, evaluation_json
@@ -25,8 +23,7 @@ from bothways.files.writing import refuse_existing, require_space, write_atomica
 from bothways.finetuning.collapse import restarted
 from bothways.finetuning.config import FinetuningConfig, ResolvedConfig, within
 from bothways.finetuning.data import Data, read_data
-from bothways.finetuning.examples import share_of_long
-from bothways.finetuning.fit import fit, resolved_for
+from bothways.finetuning.fit import fit, learn_scores, resolve
 from bothways.finetuning.task_file import FinetuningTask, TaskTable
 from bothways.formats.hub import AUTO, about_larger, locate
 from bothways.formats.model_card import classifier_card
@@ -63,9 +60,8 @@ class Training:
         """Train with some settings, and evaluate the result. `after_update`: see `training.loop.train`."""
         bert, tokenizer, _ = load_model(self.directory)
         rows = self.data.train
-        outputs, long = self.data.outputs, share_of_long(config, bert, tokenizer, rows)
-        chosen = resolved_for(config, bert, len(rows), outputs, long=long)
-        dev = self.data.evaluated
+        outputs, dev = self.data.outputs, self.data.evaluated
+        chosen = resolve(config, bert, tokenizer, rows, outputs)
         log = fit(bert, tokenizer, rows, chosen, outputs=outputs, dev=dev, after_update=after_update)
         if log.truncated:
             print(
@@ -73,8 +69,7 @@ class Training:
                 f"and are truncated. {log.dropped:.1%} of all tokens are not read.",
                 file=sys.stderr,
             )
-        calibration = calibrate(bert, tokenizer, rows, dev, coverage=config.coverage, seed=config.seed)
-        bert.config = replace(bert.config, int8=int8_agreement(bert, tokenizer, dev, seed=config.seed))
+        calibration = learn_scores(bert, tokenizer, rows, dev, config)
         metrics = evaluate_each(Engine(bert, tokenizer), self.data.dev) | {"calibration": calibration}
         put_honest(metrics, {name: told.pop("measured") for name, told in calibration.items()})
         metrics["evaluated_on"] = self.data.evaluated_on
@@ -132,8 +127,7 @@ def finetune(
     config, reduced = within(config, bert.config)
     if reduced:
         print(reduced, file=sys.stderr)
-    long = share_of_long(config, bert, tokenizer, data.train)
-    chosen = resolved_for(config, bert, len(data.train), data.outputs, long=long)
+    chosen = resolve(config, bert, tokenizer, data.train, data.outputs)
     if chosen.long_texts == "windows" and config.long_texts is None:
         print(
             f"Many of the training texts are longer than {chosen.max_length} tokens, so they are read in windows; "

@@ -12,16 +12,20 @@ from bothways.tables.duplicates import groups, keys
 from bothways.tables.table import Table
 from bothways.tasks import TASKS
 
+MOST_HELD_OUT = 2000
+"""Rows of a table that are held out, at most."""
 
-def split_off(table: Table, share: float, at_most: int, seed: int) -> tuple[Table, Table]:
-    """A table split in two at random: (what remains, `share` of the rows but `at_most`), the same for the same seed.
+
+def split_off(table: Table, share: float, seed: int) -> tuple[Table, Table]:
+    """A table split in two at random: (what remains, `share` of the rows but `MOST_HELD_OUT` at most), the same for the
+    same seed.
 
     Rows of the same text (or pair; `tables.duplicates`) stay together, since a model that has seen the one knows the
     other; unless so few texts make up the table that not half as many rows could be split off. Every label of every
     output keeps a row in what remains, so fewer rows may be split off, or none. Raises InputError if `share` leaves no
     row.
     """
-    count = min(at_most, round(len(table) * share))
+    count = min(MOST_HELD_OUT, round(len(table) * share))
     if count >= len(table):
         raise InputError(
             f"{table.source}: --held-out {share:g} of {len(table)} rows leaves none to train on; ask for less, add "
