@@ -37,6 +37,7 @@ bench: .venv/dev.done  ## every claim of the README, some hours; DATA names a fo
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/engine.py $(if $(DATA),--data $(DATA)) --save engine
 	HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/serving.py $(if $(DATA),--data $(DATA)) --save serving
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/tables.py --data $(DATA) --done build/tables.jsonl)
+	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/distillation.py --data $(DATA) --save distillation)
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/long_texts.py --data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/several_outputs.py --data $(DATA))
 	$(if $(DATA),HF_HUB_OFFLINE=1 .venv/dev/bin/python benchmarks/calibration.py --data $(DATA) --sets sst2 chnsenticorp tnews --rows 4000 --save temperature)
