@@ -346,7 +346,8 @@ def test_few_rows_are_seen_more_often_than_many(encoder_directory: Path, rows: i
 
 @pytest.mark.parametrize(
     ("width", "rows", "classes", "rate"),
-    [(384, 1_000, 150, 4e-4), (384, 1_000, 10, 1.6e-4), (384, 5_000, 150, 4e-4), (384, 30_000, 150, 1.6e-4), (384, 300, 150, 1e-4),
+    [(384, 1_000, 150, 4e-4), (384, 1_000, 10, 1.6e-4), (384, 5_000, 150, 4e-4),
+     (384, 30_000, 150, 1.6e-4), (384, 300, 150, 1e-4),
      (256, 1_000, 150, 5e-4), (768, 1_000, 150, 2e-5)],
 )  # fmt: skip
 def test_few_rows_of_many_classes_are_learned_faster(width: int, rows: int, classes: int, rate: float) -> None:
