@@ -182,7 +182,7 @@ def test_distillation(shell: Shell, model: Path, encoder_directory: Path, tmp_pa
     assert not (tmp_path / "out.run").exists()
     out, err = shell(*run, "--teacher", model, "--steps", 3)
     assert out == ""
-    assert "out: 250 texts; agreement with the teacher: label " in err
+    assert "out: 250 texts; agreement with the teacher on 2 texts held out: label " in err
     assert "out exists already" in shell.refuses(*run, "--teacher", model)
     assert "out is finished; there is nothing to resume." in shell(*run, "--teacher", model, "--resume")[1]
     answer = json.loads(shell("classify", "out", stdin=b"the film\n")[0])

@@ -23,7 +23,10 @@ from bothways.files.reading import STANDARD_INPUT, local_path
 
 LOCK = "lock"
 """The file by which a process keeps others out of a directory."""
-OUR_FILES = ("config.json", "*/config.json", "vocab.txt", "corpus.json", "metrics.json", "compare.json", "export.json")
+OUR_FILES = (
+    *("config.json", "*/config.json", "vocab.txt", "corpus.json", "metrics.json", "compare.json", "export.json"),
+    *("baseline.json", "state.json", "SHA256SUMS", "counted.json"),
+)
 """What tells a directory that this package has written."""
 LONGEST_NAME = 200
 """Bytes of the name of a directory to write; file systems allow 255, and what is unfinished has a longer name."""
