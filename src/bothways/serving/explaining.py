@@ -64,7 +64,7 @@ async def contributions(
 
     with as_refusals():
         try:
-            return await asyncio.to_thread(found)
+            return await asyncio.get_running_loop().run_in_executor(service.explainers, found)
         finally:
             engine.leave()
 

@@ -29,6 +29,8 @@ TEXT = "text"
 LARGEST_ON_CPU = 2 * CPU_TOKENS
 """Most tokens in a batch on a CPU: larger ones are no faster, and hundreds of answers at a time keep those waiting who
 ask meanwhile."""
+EXPLAINERS = 8
+"""Explanations that wait for their batches at a time."""
 REMEMBERED = 50
 """Requests from which the tokens of a character are known, the last ones above all."""
 
@@ -92,6 +94,8 @@ class Service:
         )
         self._tokens_per_character = 0.25  # until texts have come
         self._tokenizers = ThreadPoolExecutor(config.tokenization_workers, thread_name_prefix="tokenizer")
+        self.explainers = ThreadPoolExecutor(EXPLAINERS, thread_name_prefix="explainer")
+        """Each waits for the batches of one explanation, so that nothing else lacks a thread meanwhile."""
 
     async def predict(self, model: ServedModel, request: Request) -> Predictions:
         """What the output layers of a model say of the texts of a request. Raises Refused if it cannot be told."""
@@ -194,6 +198,7 @@ class Service:
         """End the threads; what still waits is refused."""
         await self.batcher.stop()
         self._tokenizers.shutdown(wait=True)
+        self.explainers.shutdown(wait=True)
 
 
 def encoded(model: ServedModel, request: Request) -> list[Encoding]:
