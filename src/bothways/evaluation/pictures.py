@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from bothways.evaluation.page import Words
+from bothways.tasks.statistics import BINS
 
 WIDTH = 400
 LEFT, RIGHT, TOP, BOTTOM = 58, 18, 12, 40
@@ -188,7 +189,7 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> Chart:
     across, up = Scale(0, 1, LEFT, WIDTH - RIGHT), Scale(0, 1, height - BOTTOM, TOP)
     full = [one for one in bins if one["examples"]]
     most = max((one["examples"] for one in full), default=1)
-    room = (across(1) - across(0)) / max(10, len(bins))
+    room = (across(1) - across(0)) / BINS
     marks = [Mark(path_of([(across(0), up(0)), (across(1), up(1))]), "ideal")]
     for one in full:
         x, y, base = across(one["confidence"]), up(one["accuracy"]), up(0)
@@ -241,7 +242,7 @@ def intervals(
 
     `tick`, `value`: how a number is written at the axis, and at the end of a line.
     """
-    step, left = 34, 14
+    step, left = 34, 24
     height = TOP + step * len(rows) + 8 + BOTTOM
     lowest, highest = min(row[2] for row in rows), max(row[3] for row in rows)
     low, high = powers_out(lowest, highest) if logarithmic else rounded_out(lowest, highest)
