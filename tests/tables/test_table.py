@@ -232,11 +232,11 @@ def test_a_label_that_training_has_not_seen(tmp_path: Path) -> None:
 def test_split_off_repeats_itself(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "text,label\n" + "".join(f"t{n},{n % 2}\n" for n in range(50)))
     table = read_table(path, Columns())
-    rest, held_out = split_off(table, 0.2, 100, seed=3)
+    rest, held_out = split_off(table, 0.2, seed=3)
     assert (len(rest), len(held_out)) == (40, 10)
     assert sorted([*rest.texts, *held_out.texts]) == sorted(table.texts)
-    assert split_off(table, 0.2, 100, seed=3)[1].texts == held_out.texts
-    assert split_off(table, 0.2, 100, seed=4)[1].texts != held_out.texts
+    assert split_off(table, 0.2, seed=3)[1].texts == held_out.texts
+    assert split_off(table, 0.2, seed=4)[1].texts != held_out.texts
 
 
 def test_split_off_parts_no_text(tmp_path: Path) -> None:
@@ -249,10 +249,10 @@ def test_split_off_parts_no_text(tmp_path: Path) -> None:
     table = read_table(path, Columns())
     drawn = []
     for seed in range(40):
-        rest, held_out = split_off(table, 0.2, 100, seed=seed)
+        rest, held_out = split_off(table, 0.2, seed=seed)
         assert (len(rest), len(held_out)) == (240, 60)
         assert not {folded(text) for text in rest.texts} & {folded(text) for text in held_out.texts}
-        assert split_off(table, 0.2, 100, seed=seed)[1].rows == held_out.rows
+        assert split_off(table, 0.2, seed=seed)[1].rows == held_out.rows
         drawn.append(len({text for text in held_out.texts if text in often}))
     assert 1 <= np.mean(drawn) <= 3, "of ten texts a fifth"
 
@@ -260,16 +260,16 @@ def test_split_off_parts_no_text(tmp_path: Path) -> None:
 def test_split_off_leaves_a_text_with_too_many_rows(tmp_path: Path) -> None:
     rows = "".join(f"{'the same' if n < 60 else f't{n}'},{n % 2}\n" for n in range(100))
     table = read_table(write_csv(tmp_path / "a.csv", "text,label\n" + rows), Columns())
-    rest, held_out = split_off(table, 0.1, 100, seed=0)
+    rest, held_out = split_off(table, 0.1, seed=0)
     assert len(held_out) == 10
     assert "the same" not in held_out.texts
-    assert len(split_off(rest.take(range(60)), 0.1, 100, seed=0)[1]) == 6, "one text alone: better known than none"
+    assert len(split_off(rest.take(range(60)), 0.1, seed=0)[1]) == 6, "one text alone: better known than none"
 
 
 def test_split_off_parts_pairs_by_both_texts(tmp_path: Path) -> None:
     rows = "".join(f"same,t{n // 2},{n % 2}\n" for n in range(100))
     table = read_table(write_csv(tmp_path / "a.csv", "text,text_pair,label\n" + rows), Columns(), find_pair=True)
-    rest, held_out = split_off(table, 0.1, 100, seed=0)
+    rest, held_out = split_off(table, 0.1, seed=0)
     assert len(held_out) == 10
     assert not set(rest.pairs or ()) & set(held_out.pairs or ())
 

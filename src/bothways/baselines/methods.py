@@ -151,6 +151,10 @@ METHODS: dict[str, Method] = {
     ),
     "untrained": Method("The Transformer without pre-training", "未经预训练的 Transformer", untrained),
     "frozen": Method("BERT as it is, logistic regression", "BERT 不微调，逻辑回归", frozen),
-    "bert": Method("BERT, pre-trained and fine-tuned", "BERT：预训练后微调", bert),
+    "bert": Method(
+        "BERT, pre-trained and fine-tuned; a tenth of the rows tells what its scores mean",
+        "BERT：预训练后微调；十分之一的数据用来校准分数",
+        bert,
+    ),
 }
 """By name, from the simplest to the largest."""
