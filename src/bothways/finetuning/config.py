@@ -19,21 +19,19 @@ WIDE = 512
 """An encoder from this width on has a first token worth reading alone."""
 EPOCHS, MOST_EPOCHS, UPDATES = 3, 10, 300
 """Every row is seen `EPOCHS` times, and if that makes fewer than `UPDATES`, more often: `MOST_EPOCHS` times at most."""
-MOST_EPOCHS_OF_FEW, LEAST_UPDATES, UPDATES_OF_A_CLASS = 20, 60, 15
+MOST_EPOCHS_OF_FEW, LEAST_UPDATES = 20, 60
 """If those make fewer than `LEAST_UPDATES`, as below 190 rows, and the output layers have to start from chance, still
-more often: so often at most. Where rates are larger, below, so many updates are enough, or so many for each class: more
-would learn the rows by heart (docs/decisions.md)."""
+more often: so often at most (docs/decisions.md)."""
 MANY_ROWS, EPOCHS_OF_MANY = 40_000, 2
 """From so many rows on, so often is as good."""
 LONG_SHARE = 0.2
 """From this share of texts on that are longer than one window, windows are worth what they cost."""
 MUON_EVERY = 8
 """As good as 4, and a twelfth less time at 256 wide."""
-FEW_ROWS, FEW_ROWS_OUTPUT_RATE = 3_200, 10.0
+FEW_ROWS, FEW_ROWS_OUTPUT_RATE, FEW_ROWS_UPDATES, FEW_ROWS_EPOCHS = 3_200, 10.0, 150, 5
 """Below so many rows, an encoder less than `WIDE` has its token embeddings and output layers move faster than its
-layers, which a few hundred updates would hardly move (docs/decisions.md)."""
-NUMBERS = 10
-"""A regression takes as many updates as so many classes."""
+layers, which a few hundred updates would hardly move. Then half of them are enough, and five epochs, unless those make
+fewer than `LEAST_UPDATES` or two for each class: more would learn the rows by heart (docs/decisions.md)."""
 FASTEST = 5e-4
 """The learning rate of encoders up to 262 wide; wider ones have a lower one."""
 ROWS_OF_A_CLASS = 200
@@ -79,8 +77,8 @@ class FinetuningConfig(Settings):
     several outputs the mean counts. none: all epochs, and the last weights."""
     epochs: int | None = None
     """How often every row is seen. None: 3 times, tables of 40,000 rows twice, small ones up to 10 times, until there
-    are 300 updates (where the rates above are larger, 15 for each class, 60 at least), and up to 20 times, until there
-    are 60, where there is no linear probe."""
+    are 300 updates (where the rates above are larger, 5 times or until there are 60, or two for each class), and up to
+    20 times, until there are 60, where there is no linear probe."""
     batch_size: int = 32
     """Texts in an update, on average: batches are packed to as many tokens as this many texts of mean length have."""
     max_length: int | None = None
@@ -192,11 +190,14 @@ def resolved(
         rate = max(rate, MANY_CLASSES_RATE)
     probed = width < WIDE and rate < FASTEST and rows < PROBED_ROWS and texts
     probed = probed if config.linear_probe is None else config.linear_probe
-    updates = min(UPDATES, max(LEAST_UPDATES, UPDATES_OF_A_CLASS * (classes or NUMBERS))) if few else UPDATES
 
     def epochs(updates: int) -> int:
         return math.ceil(updates * config.batch_size / max(1, rows))
 
+    wanted = epochs(UPDATES)
+    if few:
+        least = min(UPDATES, max(LEAST_UPDATES, 2 * classes))
+        wanted = max(min(FEW_ROWS_EPOCHS, epochs(FEW_ROWS_UPDATES)), epochs(least))
     most = MOST_EPOCHS if probed else min(MOST_EPOCHS_OF_FEW, max(MOST_EPOCHS, epochs(LEAST_UPDATES)))
     chosen = {
         "learning_rate": min(PROBED_RATE, rate) if probed else rate,
@@ -205,7 +206,7 @@ def resolved(
         "embedding_rate": min(10.0, max(1.0, deviation / DEVIATION)) if few and not probed else 1.0,
         "output_rate": FEW_ROWS_OUTPUT_RATE if (few or few_of_a_class) and not probed else 1.0,
         "linear_probe": probed,
-        "epochs": min(most, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, epochs(updates))),
+        "epochs": min(most, max(EPOCHS_OF_MANY if rows >= MANY_ROWS else EPOCHS, wanted)),
         "max_length": max_length,
         "long_texts": "windows" if long >= LONG_SHARE else "head",
         "overlap": (config.max_length or max_length) // 4,
