@@ -86,10 +86,15 @@ def compare(
         use = how_to_use(advised(results), Path(out), pairs=table.pairs is not None)
         checks = as_json(findings)
         found = Comparison(results, advice, len(chosen), len(test), public_name(train_file), stopped, use, checks)
-        content = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
-        (directory / "compare.json").write_text(content + "\n", "utf-8")
-        (directory / "report.html").write_text(comparison_page(found, test.texts), "utf-8")
+        write_found(directory, found, test)
     return found
+
+
+def write_found(directory: Path, found: Comparison, test: Table) -> None:
+    """compare.json for programs, report.html for people."""
+    content = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
+    (directory / "compare.json").write_text(content + "\n", "utf-8")
+    (directory / "report.html").write_text(comparison_page(found, test.texts), "utf-8")
 
 
 def require(seeds: int, rows: int | None, contenders: Sequence[Contender]) -> None:
